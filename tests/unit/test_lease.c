@@ -1,0 +1,1143 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The lease floor, with real locks and, where sanlock is installed, real
+ * daemons: two of them, without a watchdog, are two hosts. Its library knows
+ * one daemon per process, so each host is a child that is told what to do. */
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+#include "ovstorfs/auto.h"
+#include "ovstorfs/err.h"
+#include "ovstorfs/io.h"
+#include "ovstorfs/lease.h"
+#include "ovstorfs/str.h"
+
+#include "../../backend/lease/internal.h"
+
+static char dir[256];
+static struct lease_space space;
+
+#define VOLUMES 8 /* lease areas for volumes, behind those of the hosts */
+
+static void make_file(const char *name, uint64_t size, char *ret_path)
+{
+	int fd;
+
+	snprintf(ret_path, PATH_MAX, "%s/%s", dir, name);
+	fd = open(ret_path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	close(fd);
+}
+
+static int setup_space(void **state)
+{
+	(void)state;
+	snprintf(dir, sizeof(dir), "%s/test_lease.XXXXXX",
+		 getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+	assert_non_null(mkdtemp(dir));
+	memset(&space, 0, sizeof(space));
+	strcpy(space.name, "6f9619ff-8b86-d011-b42d-00cf4fc964ff");
+	make_file("ids", LEASE_AREA, space.ids_path);
+	make_file("leases", (1ull + LEASE_MAX_HOSTS + VOLUMES) * LEASE_AREA,
+		  space.leases_path);
+	make_file("domain", 4096, space.lock_path);
+	space.io_timeout = 1;
+	assert_int_equal(lease_space_format(&space), 0);
+	return 0;
+}
+
+static int teardown_space(void **state)
+{
+	char cmd[512];
+
+	(void)state;
+	snprintf(cmd, sizeof(cmd), "rm -rf '%s'", dir);
+	return system(cmd);
+}
+
+static void volume_ref(unsigned int i, struct lease_ref *ref)
+{
+	memset(ref, 0, sizeof(*ref));
+	snprintf(ref->name, sizeof(ref->name), "volume-%u", i);
+	strcpy(ref->path, space.leases_path);
+	ref->offset = (uint64_t)(1 + LEASE_MAX_HOSTS + i) * LEASE_AREA;
+}
+
+/* ---- a mount: holder, serving thread and door in one process ---- */
+
+struct mount {
+	struct lease_holder *holder;
+	struct lease_door *door;
+	pthread_t server;
+	int sock;
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	unsigned int changes;
+};
+
+static void mount_changed(void *arg)
+{
+	struct mount *m = arg;
+
+	pthread_mutex_lock(&m->lock);
+	m->changes++;
+	pthread_cond_broadcast(&m->cond);
+	pthread_mutex_unlock(&m->lock);
+}
+
+static void *serve_thread(void *arg)
+{
+	struct mount *m = arg;
+
+	lease_holder_serve(m->holder, m->sock);
+	close(m->sock);
+	return NULL;
+}
+
+static void mount_open_door(struct mount *m)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		abort();
+	m->sock = pair[0];
+	pthread_create(&m->server, NULL, serve_thread, m);
+	if (lease_door_open(pair[1], mount_changed, m, &m->door) < 0)
+		abort();
+}
+
+static void mount_close_door(struct mount *m)
+{
+	lease_door_close(m->door);
+	pthread_join(m->server, NULL);
+}
+
+static int mount_start(struct mount *m, const struct lease_holder_options *o)
+{
+	int r;
+
+	memset(m, 0, sizeof(*m));
+	pthread_mutex_init(&m->lock, NULL);
+	cond_init(&m->cond);
+	r = lease_holder_start(o, &m->holder);
+	if (r == 0)
+		mount_open_door(m);
+	return r;
+}
+
+static void mount_stop(struct mount *m)
+{
+	mount_close_door(m);
+	lease_holder_stop(m->holder);
+}
+
+/* Wait for a member state other than from; returns it. */
+static struct lease_member mount_wait(struct mount *m, enum lease_state from,
+				      int ms)
+{
+	uint64_t until = now_ms() + (uint64_t)ms;
+	struct lease_member member;
+
+	pthread_mutex_lock(&m->lock);
+	do
+		lease_member(m->door, &member);
+	while (member.state == from &&
+	       cond_wait_until(&m->cond, &m->lock, until));
+	pthread_mutex_unlock(&m->lock);
+	lease_member(m->door, &member);
+	return member;
+}
+
+/* ---- areas ---- */
+
+static void test_fresh_domain_is_sound(void **state)
+{
+	struct lease_ref ref = { 0 };
+
+	(void)state;
+	assert_int_equal(lease_area_check(&space, &ref), 0);
+	lease_ref_domain(&space, &ref);
+	assert_int_equal(lease_area_check(&space, &ref), 0);
+	volume_ref(0, &ref);
+	assert_int_equal(lease_area_check(&space, &ref), -EUCLEAN);
+	assert_int_equal(lease_area_init(&space, &ref), 0);
+	assert_int_equal(lease_area_check(&space, &ref), 0);
+}
+
+static void scribble(const char *path, uint64_t offset)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	char c;
+
+	assert_int_equal(pread(fd, &c, 1, (off_t)offset), 1);
+	c ^= 1;
+	assert_int_equal(pwrite(fd, &c, 1, (off_t)offset), 1);
+	fsync(fd);
+	close(fd);
+}
+
+static void test_damage_is_seen(void **state)
+{
+	struct lease_ref ref = { 0 }, other;
+	struct lease_space stranger = space;
+
+	(void)state;
+	scribble(space.ids_path, 7 * LEASE_SECTOR + 40);
+	assert_int_equal(lease_area_check(&space, &ref), -EUCLEAN);
+	assert_non_null(strstr(err_text(-EUCLEAN), "host id 8"));
+	scribble(space.ids_path, 7 * LEASE_SECTOR + 40);
+	assert_int_equal(lease_area_check(&space, &ref), 0);
+
+	volume_ref(1, &ref);
+	assert_int_equal(lease_area_init(&space, &ref), 0);
+	scribble(ref.path, ref.offset + 50);
+	assert_int_equal(lease_area_check(&space, &ref), -EUCLEAN);
+	scribble(ref.path, ref.offset + 50);
+	other = ref;
+	strcpy(other.name, "volume-x");
+	assert_int_equal(lease_area_check(&space, &other), -EUCLEAN);
+	strcpy(stranger.name, "another");
+	assert_int_equal(lease_area_check(&stranger, &ref), -EUCLEAN);
+	strcpy(other.path, "/nonexistent");
+	assert_int_equal(lease_area_check(&space, &other), -ENOENT);
+	strcpy(other.path, "/dev/null");
+	assert_int_equal(lease_area_check(&space, &other), -EUCLEAN);
+}
+
+static void test_format_forgets_an_older_domain(void **state)
+{
+	struct lease_space older = space;
+	struct lease_ref ref;
+	bool blank;
+
+	(void)state;
+	strcpy(older.name, "older");
+	area_ref_presence(&older, 3, &ref);
+	assert_int_equal(lease_area_init(&older, &ref), 0);
+	assert_int_equal(lease_space_format(&space), 0);
+	assert_int_equal(area_is_blank(&ref, &blank), 0);
+	assert_true(blank);
+}
+
+static void test_host_ids_are_picked(void **state)
+{
+	bool tried[LEASE_MAX_HOSTS + 1] = { false }, ours;
+	unsigned int id;
+
+	(void)state;
+	assert_int_equal(ids_pick(&space, "h", tried, &id, &ours), 0);
+	assert_int_equal(id, 1);
+	assert_false(ours);
+	tried[1] = true;
+	scribble(space.ids_path, 1 * LEASE_SECTOR + 40); /* id 2 is damaged */
+	assert_int_equal(ids_pick(&space, "h", tried, &id, &ours), 0);
+	assert_int_equal(id, 3);
+	memset(tried, true, sizeof(tried));
+	assert_int_equal(ids_pick(&space, "h", tried, &id, &ours), -ENOSPC);
+}
+
+static void test_sanlock_codes(void **state)
+{
+	static const struct {
+		int code, error;
+		bool again;
+	} cases[] = {
+		{ -243, -EBUSY, true },	    { -244, -EBUSY, true },
+		{ -245, -EBUSY, true },	    { -247, -EBUSY, true },
+		{ -11, -EBUSY, true },	    { -16, -EBUSY, true },
+		{ -17, -EBUSY, true },	    { -117, -EBUSY, false },
+		{ -223, -EUCLEAN, false },  { -226, -EUCLEAN, false },
+		{ -227, -EUCLEAN, false },  { -228, -EUCLEAN, false },
+		{ -229, -EUCLEAN, false },  { -2, -EUCLEAN, false },
+		{ -90, -EUCLEAN, false },   { -202, -ETIMEDOUT, true },
+		{ -28, -ENOTCONN, false },  { -32, -ENOTCONN, false },
+		{ -111, -ENOTCONN, false }, { -1, -ENOTCONN, false },
+		{ -262, -EBUSY, false },    { -299, -EIO, false },
+	};
+	size_t i;
+	int again;
+
+	(void)state;
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		assert_int_equal(san_error(cases[i].code, "x", &again),
+				 cases[i].error);
+		assert_int_equal(again > 0, cases[i].again);
+	}
+}
+
+/* ---- one host ---- */
+
+static struct lease_holder_options local_options(void)
+{
+	return (struct lease_holder_options){ .locks = LEASE_LOCKS_LOCAL,
+					      .space = &space };
+}
+
+static void test_local_mount_has_all(void **state)
+{
+	struct lease_holder_options o = local_options();
+	struct lease_member member;
+	struct lease_ref ref;
+	struct mount m;
+	char text[64];
+
+	(void)state;
+	volume_ref(0, &ref);
+	assert_int_equal(mount_start(&m, &o), 0);
+	member = mount_wait(&m, LEASE_JOINING, 5000);
+	assert_int_equal(member.state, LEASE_JOINED);
+	assert_int_equal(member.host_id, 1);
+	assert_int_equal(lease_take(m.door, &ref, LEASE_EXCLUSIVE, true, 0), 0);
+	assert_int_equal(lease_take(m.door, &ref, LEASE_SHARED, true, 0),
+			 -EBUSY);
+	assert_int_equal(lease_count(m.door), 1);
+	assert_int_equal(lease_holders(m.door, &ref, text, sizeof(text)), 0);
+	assert_string_equal(text, "1");
+	assert_int_equal(lease_release(m.door, ref.name), 0);
+	assert_int_equal(lease_release(m.door, ref.name), -ENOENT);
+	assert_int_equal(lease_count(m.door), 0);
+	mount_stop(&m);
+}
+
+static void test_second_local_mount_is_refused(void **state)
+{
+	struct lease_holder_options o = local_options();
+	struct lease_holder *second;
+	struct mount m;
+
+	(void)state;
+	assert_int_equal(mount_start(&m, &o), 0);
+	assert_int_equal(lease_holder_start(&o, &second), -EBUSY);
+	o.read_only = true;
+	assert_int_equal(lease_holder_start(&o, &second), -EBUSY);
+	mount_stop(&m);
+	assert_int_equal(mount_start(&m, &o), 0);
+	assert_int_equal(lease_holder_start(&o, &second), 0);
+	lease_holder_stop(second);
+	mount_stop(&m);
+}
+
+static void test_local_generation_grows(void **state)
+{
+	struct lease_holder_options o = local_options();
+	uint64_t before, noted;
+	struct mount m;
+	int i;
+
+	(void)state;
+	/* The clock was once in the far future. */
+	assert_int_equal(
+		ids_new_generation(&space, 1, 1ull << 50, true, &before), 0);
+	for (i = 0; i < 3; i++) {
+		struct lease_member member;
+
+		assert_int_equal(mount_start(&m, &o), 0);
+		member = mount_wait(&m, LEASE_JOINING, 5000);
+		mount_stop(&m);
+		assert_true(member.generation > before);
+		before = member.generation;
+	}
+	assert_int_equal(ids_generation(&space, 1, &noted), 0);
+	assert_true(noted == before);
+}
+
+struct contender {
+	struct mount *m;
+	const struct lease_ref *ref;
+	pthread_t thread;
+	unsigned int *turns; /* protected by the lease */
+	unsigned int turn;
+	int result;
+};
+
+static void *contend(void *arg)
+{
+	struct contender *c = arg;
+
+	c->result = lease_take(c->m->door, c->ref, LEASE_EXCLUSIVE, false,
+			       now_ms() + 20000);
+	if (c->result == 0) {
+		c->turn = (*c->turns)++;
+		lease_release(c->m->door, c->ref->name);
+	}
+	return NULL;
+}
+
+static void test_threads_are_served_in_order(void **state)
+{
+	struct lease_holder_options o = local_options();
+	struct contender c[16];
+	unsigned int i, turns = 0;
+	struct lease_ref ref;
+	struct mount m;
+
+	(void)state;
+	lease_ref_domain(&space, &ref);
+	assert_int_equal(mount_start(&m, &o), 0);
+	mount_wait(&m, LEASE_JOINING, 5000);
+	assert_int_equal(lease_take(m.door, &ref, LEASE_EXCLUSIVE, false, 0),
+			 0);
+	for (i = 0; i < ARRAY_SIZE(c); i++) {
+		c[i] = (struct contender){ &m, &ref, 0, &turns, 0, 0 };
+		pthread_create(&c[i].thread, NULL, contend, &c[i]);
+		usleep(20000); /* so that they come in this order */
+	}
+	assert_int_equal(lease_release(m.door, ref.name), 0);
+	for (i = 0; i < ARRAY_SIZE(c); i++) {
+		pthread_join(c[i].thread, NULL);
+		assert_int_equal(c[i].result, 0);
+		assert_int_equal(c[i].turn, i);
+	}
+	mount_stop(&m);
+}
+
+static void test_deadline_ends_a_wait(void **state)
+{
+	struct lease_holder_options o = local_options();
+	struct lease_ref ref;
+	struct mount m;
+	uint64_t begin, took;
+
+	(void)state;
+	lease_ref_domain(&space, &ref);
+	assert_int_equal(mount_start(&m, &o), 0);
+	mount_wait(&m, LEASE_JOINING, 5000);
+	assert_int_equal(lease_take(m.door, &ref, LEASE_EXCLUSIVE, false, 0),
+			 0);
+	begin = now_ms();
+	assert_int_equal(lease_take(m.door, &ref, LEASE_EXCLUSIVE, false,
+				    begin + 200),
+			 -EBUSY);
+	took = now_ms() - begin;
+	assert_in_range(took, 199, 1500);
+	mount_stop(&m);
+}
+
+static void test_next_door_finds_leftovers(void **state)
+{
+	struct lease_holder_options o = local_options();
+	char name[LEASE_NAME];
+	struct lease_ref ref;
+	struct mount m;
+
+	(void)state;
+	volume_ref(2, &ref);
+	assert_int_equal(mount_start(&m, &o), 0);
+	mount_wait(&m, LEASE_JOINING, 5000);
+	assert_int_equal(lease_take(m.door, &ref, LEASE_EXCLUSIVE, true, 0), 0);
+	mount_close_door(&m);
+	mount_open_door(&m);
+	mount_wait(&m, LEASE_JOINING, 5000);
+	assert_int_equal(lease_count(m.door), 0);
+	assert_int_equal(lease_leftover(m.door, 0, name), 0);
+	assert_string_equal(name, ref.name);
+	assert_int_equal(lease_leftover(m.door, 1, name), -ENOENT);
+	assert_int_equal(lease_take(m.door, &ref, LEASE_SHARED, true, 0), 0);
+	assert_int_equal(lease_leftover(m.door, 0, name), -ENOENT);
+	assert_int_equal(lease_release(m.door, ref.name), 0);
+	mount_stop(&m);
+}
+
+/* A holder that never answers: the door keeps its deadline, and gives back
+ * what comes too late. */
+static void test_late_grant_is_given_back(void **state)
+{
+	struct lease_reply member = { .member = { .state = LEASE_JOINED } };
+	struct lease_reply reply = { 0 };
+	struct lease_request req;
+	struct lease_door *door;
+	struct lease_ref ref;
+	int pair[2];
+
+	(void)state;
+	volume_ref(0, &ref);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
+	assert_int_equal(lease_door_open(pair[1], NULL, NULL, &door), 0);
+	send(pair[0], &member, sizeof(member), 0);
+	assert_int_equal(lease_take(door, &ref, LEASE_EXCLUSIVE, true,
+				    now_ms() + 100),
+			 -ETIMEDOUT);
+	assert_int_equal(recv(pair[0], &req, sizeof(req), 0), sizeof(req));
+	assert_int_equal(req.op, LEASE_TAKE);
+	/* Nobody may ask for it before that is settled. */
+	assert_int_equal(lease_take(door, &ref, LEASE_EXCLUSIVE, true,
+				    now_ms() + 50),
+			 -ETIMEDOUT);
+	reply.id = req.id;
+	send(pair[0], &reply, sizeof(reply), 0);
+	assert_int_equal(recv(pair[0], &req, sizeof(req), 0), sizeof(req));
+	assert_int_equal(req.op, LEASE_RELEASE);
+	assert_string_equal(req.ref.name, ref.name);
+	assert_int_equal(lease_count(door), 0);
+	close(pair[0]);
+	assert_int_equal(lease_take(door, &ref, LEASE_EXCLUSIVE, true,
+				    now_ms() + 1000),
+			 -EIO);
+	lease_door_close(door);
+}
+
+static void test_fuse_and_proc_are_not_local_disks(void **state)
+{
+	struct lease_holder_options o = local_options();
+	struct lease_space elsewhere = space;
+	struct lease_holder *h;
+
+	(void)state;
+	o.space = &elsewhere;
+	strcpy(elsewhere.lock_path, "/nonexistent");
+	assert_int_equal(lease_holder_start(&o, &h), -ENOENT);
+	strcpy(elsewhere.lock_path, "/dev/null");
+	assert_int_equal(lease_holder_start(&o, &h), -EUCLEAN);
+}
+
+/* ---- several hosts ---- */
+
+struct daemon {
+	char run[300];
+	pid_t pid;
+};
+
+enum what {
+	START,
+	WAIT,
+	TAKE,
+	RELEASE,
+	HOLDERS,
+	LEFTOVER,
+	COUNT,
+	NEW_DOOR,
+	BENCH,
+	CLAIM,
+	STOP
+};
+
+struct order {
+	enum what what;
+	enum lease_mode mode;
+	bool persistent, watchdog;
+	int ms;
+	unsigned int host_id;
+	struct lease_ref ref;
+};
+
+struct outcome {
+	int r;
+	struct lease_member member;
+	char text[256];
+	uint64_t took_ms;
+	double mean, p50, p99;
+};
+
+struct host {
+	pid_t pid;
+	int sock;
+};
+
+static int by_value(const void *a, const void *b)
+{
+	double d = *(const double *)a - *(const double *)b;
+
+	return d < 0 ? -1 : d > 0;
+}
+
+static void bench(struct mount *m, const struct order *o, struct outcome *out)
+{
+	enum { N = 200 };
+	double ms[N], sum = 0;
+	int i;
+
+	for (i = 0; i < N && out->r == 0; i++) {
+		uint64_t begin = now_us();
+
+		out->r = lease_take(m->door, &o->ref, o->mode, o->persistent,
+				    now_ms() + 5000);
+		if (out->r == 0)
+			out->r = lease_release(m->door, o->ref.name);
+		ms[i] = (double)(now_us() - begin) / 1000;
+		sum += ms[i];
+	}
+	qsort(ms, N, sizeof(ms[0]), by_value);
+	out->mean = sum / N;
+	out->p50 = ms[N / 2];
+	out->p99 = ms[N * 99 / 100];
+}
+
+static void host_do(struct mount *m, const struct order *o, struct outcome *out)
+{
+	struct lease_holder_options options = {
+		.locks = LEASE_LOCKS_SANLOCK,
+		.space = &space,
+		.host_id = o->host_id,
+		.no_watchdog = !o->watchdog,
+		.busy_wait_ms = o->ms,
+		.killpath = "/bin/true",
+	};
+
+	switch (o->what) {
+	case START:
+		out->r = mount_start(m, &options);
+		return;
+	case WAIT:
+		out->member = mount_wait(m, (enum lease_state)o->mode, o->ms);
+		return;
+	case TAKE:
+		out->r = lease_take(m->door, &o->ref, o->mode, o->persistent,
+				    o->ms ? now_ms() + (uint64_t)o->ms : 0);
+		return;
+	case RELEASE:
+		out->r = lease_release(m->door, o->ref.name);
+		return;
+	case HOLDERS:
+		out->r = lease_holders(m->door, &o->ref, out->text,
+				       sizeof(out->text));
+		return;
+	case LEFTOVER:
+		out->r = lease_leftover(m->door, o->host_id, out->text);
+		return;
+	case COUNT:
+		out->r = (int)lease_count(m->door);
+		return;
+	case NEW_DOOR:
+		mount_close_door(m);
+		mount_open_door(m);
+		return;
+	case BENCH:
+		bench(m, o, out);
+		return;
+	case CLAIM:
+		out->r = fcntl(lease_holder_claim_fd(m->holder), F_GETFD);
+		return;
+	case STOP:
+		mount_stop(m);
+		return;
+	}
+}
+
+static void host_main(const char *run, int sock)
+{
+	struct mount m;
+	struct order o;
+
+	/* cmocka's handlers would go on with the tests in this process. */
+	signal(SIGSEGV, SIG_DFL);
+	signal(SIGBUS, SIG_DFL);
+	signal(SIGFPE, SIG_DFL);
+	signal(SIGILL, SIG_DFL);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	setenv("SANLOCK_RUN_DIR", run, 1);
+	while (recv(sock, &o, sizeof(o), 0) == sizeof(o)) {
+		struct outcome out = { 0 };
+		uint64_t begin = now_ms();
+
+		err_clear();
+		host_do(&m, &o, &out);
+		out.took_ms = now_ms() - begin;
+		if (out.r < 0)
+			text_copy(out.text, sizeof(out.text), err_text(out.r));
+		send(sock, &out, sizeof(out), MSG_NOSIGNAL);
+	}
+	_exit(0);
+}
+
+static void host_fork(struct host *h, const struct daemon *d)
+{
+	int pair[2];
+
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	h->pid = fork();
+	if (h->pid == 0) {
+		close(pair[0]);
+		host_main(d->run, pair[1]);
+	}
+	close(pair[1]);
+	h->sock = pair[0];
+}
+
+static void host_kill(struct host *h)
+{
+	if (h->pid <= 0)
+		return;
+	kill(h->pid, SIGKILL);
+	waitpid(h->pid, NULL, 0);
+	close(h->sock);
+	h->pid = 0;
+}
+
+static void host_end(struct host *h)
+{
+	close(h->sock);
+	waitpid(h->pid, NULL, 0);
+	h->pid = 0;
+}
+
+static void tell(struct host *h, const struct order *o)
+{
+	assert_int_equal(send(h->sock, o, sizeof(*o), 0), sizeof(*o));
+}
+
+static struct outcome hear(struct host *h)
+{
+	struct pollfd p = { .fd = h->sock, .events = POLLIN };
+	struct outcome out;
+
+	assert_int_equal(poll(&p, 1, 90000), 1);
+	assert_int_equal(recv(h->sock, &out, sizeof(out), 0), sizeof(out));
+	return out;
+}
+
+static struct outcome do_it(struct host *h, struct order o)
+{
+	tell(h, &o);
+	return hear(h);
+}
+
+static struct outcome do_ref(struct host *h, enum what what,
+			     const struct lease_ref *ref, enum lease_mode mode,
+			     bool persistent, int ms)
+{
+	struct order o = { .what = what,
+			   .mode = mode,
+			   .persistent = persistent,
+			   .ms = ms,
+			   .ref = *ref };
+
+	return do_it(h, o);
+}
+
+#define EX LEASE_EXCLUSIVE
+#define SH LEASE_SHARED
+
+static void daemon_start(struct daemon *d, const char *name)
+{
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	int i, fd, r = -1;
+
+	snprintf(d->run, sizeof(d->run), "%s/run-%s", dir, name);
+	mkdir(d->run, 0700);
+	d->pid = fork();
+	if (d->pid == 0) {
+		fd = open("/dev/null", O_RDWR);
+		dup2(fd, 0);
+		dup2(fd, 1);
+		dup2(fd, 2);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		setenv("SANLOCK_RUN_DIR", d->run, 1);
+		setenv("SANLOCK_PRIVILEGED", "0", 1);
+		execlp("sanlock", "sanlock", "daemon", "-D", "-w", "0", "-h",
+		       "0", "-l", "0", "-U", "root", "-G", "root", "-e", name,
+		       "-L", "-1", "-S", "-1", NULL);
+		_exit(127);
+	}
+	snprintf(to.sun_path, sizeof(to.sun_path), "%.80s/sanlock.sock",
+		 d->run);
+	for (i = 0; i < 500 && r < 0; i++) {
+		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		r = connect(fd, (struct sockaddr *)&to, sizeof(to));
+		close(fd);
+		if (r < 0)
+			usleep(10000);
+	}
+	assert_int_equal(r, 0);
+}
+
+static void daemon_kill(struct daemon *d)
+{
+	if (d->pid <= 0)
+		return;
+	kill(d->pid, SIGKILL);
+	waitpid(d->pid, NULL, 0);
+	d->pid = 0;
+}
+
+static bool have_sanlock(void)
+{
+	return geteuid() == 0 && (access("/usr/sbin/sanlock", X_OK) == 0 ||
+				  access("/usr/bin/sanlock", X_OK) == 0);
+}
+
+static struct daemon daemon_a, daemon_b;
+static struct host a, b;
+
+static struct outcome host_start(struct host *h, int wait_ms)
+{
+	return do_it(h, (struct order){ .what = START, .ms = wait_ms });
+}
+
+static struct outcome host_join(struct host *h)
+{
+	return do_it(h, (struct order){ .what = WAIT,
+					.mode = (enum lease_mode)LEASE_JOINING,
+					.ms = 30000 });
+}
+
+static int setup_hosts(void **state)
+{
+	struct lease_ref ref;
+	unsigned int i;
+
+	setup_space(state);
+	for (i = 0; i < 6; i++) { /* 6 and 7 stay blank */
+		volume_ref(i, &ref);
+		assert_int_equal(lease_area_init(&space, &ref), 0);
+	}
+	if (!have_sanlock())
+		return 0;
+	daemon_start(&daemon_a, "host-a");
+	daemon_start(&daemon_b, "host-b");
+	host_fork(&a, &daemon_a);
+	host_fork(&b, &daemon_b);
+	return 0;
+}
+
+static int teardown_hosts(void **state)
+{
+	if (have_sanlock()) {
+		host_kill(&a);
+		host_kill(&b);
+		daemon_kill(&daemon_a);
+		daemon_kill(&daemon_b);
+	}
+	return teardown_space(state);
+}
+
+#define NEEDS_SANLOCK()                                                        \
+	do {                                                                   \
+		(void)state;                                                   \
+		if (!have_sanlock())                                           \
+			skip(); /* no sanlock, or not root */                  \
+	} while (0)
+
+static void test_start_says_what_is_missing(void **state)
+{
+	struct daemon none = { .run = "/nonexistent" };
+	struct host h;
+
+	NEEDS_SANLOCK();
+	host_fork(&h, &none);
+	assert_int_equal(host_start(&h, 0).r, -ECONNREFUSED);
+	host_end(&h);
+	assert_int_equal(
+		do_it(&a, (struct order){ .what = START, .watchdog = true }).r,
+		-EPERM);
+}
+
+static void test_two_hosts_join(void **state)
+{
+	struct lease_ref ref;
+	struct outcome out, out2;
+
+	NEEDS_SANLOCK();
+	assert_int_equal(host_start(&a, 0).r, 0);
+	volume_ref(0, &ref);
+	assert_int_equal(do_ref(&a, TAKE, &ref, EX, true, 0).r, -EAGAIN);
+	assert_int_equal(do_ref(&a, TAKE, &ref, EX, true, 100).r, -EAGAIN);
+	assert_int_equal(host_start(&b, 0).r, 0);
+	out = host_join(&a);
+	out2 = host_join(&b);
+	print_message("joined in %llu ms\n", (unsigned long long)out.took_ms);
+	assert_int_equal(out.member.state, LEASE_JOINED);
+	assert_int_equal(out2.member.state, LEASE_JOINED);
+	assert_int_equal(out.member.host_id, 1);
+	assert_int_equal(out2.member.host_id, 2);
+	assert_true(out.member.generation >= 1);
+	assert_true(do_it(&a, (struct order){ .what = CLAIM }).r & FD_CLOEXEC);
+}
+
+static void test_one_host_has_it(void **state)
+{
+	struct lease_ref ref;
+	struct outcome out;
+
+	NEEDS_SANLOCK();
+	volume_ref(0, &ref);
+	assert_int_equal(do_ref(&a, TAKE, &ref, EX, true, 0).r, 0);
+	out = do_ref(&b, TAKE, &ref, EX, true, 0);
+	assert_int_equal(out.r, -EBUSY);
+	assert_non_null(strstr(out.text, "host 1 has it"));
+	assert_int_equal(do_ref(&b, TAKE, &ref, SH, true, 0).r, -EBUSY);
+	out = do_ref(&b, HOLDERS, &ref, EX, true, 0);
+	assert_int_equal(out.r, 0);
+	assert_string_equal(out.text, "1");
+	out = do_ref(&b, TAKE, &ref, EX, true, 300);
+	assert_int_equal(out.r, -EBUSY);
+	assert_in_range(out.took_ms, 100, 1500);
+	assert_int_equal(do_ref(&a, RELEASE, &ref, EX, true, 0).r, 0);
+	assert_int_equal(do_ref(&b, TAKE, &ref, EX, true, 5000).r, 0);
+	assert_int_equal(do_ref(&b, RELEASE, &ref, EX, true, 0).r, 0);
+}
+
+static void test_waiting_host_gets_it(void **state)
+{
+	struct order o = { .what = TAKE, .mode = EX, .ms = 20000 };
+	struct lease_ref ref;
+
+	NEEDS_SANLOCK();
+	lease_ref_domain(&space, &ref);
+	o.ref = ref;
+	assert_int_equal(do_ref(&a, TAKE, &ref, EX, false, 5000).r, 0);
+	tell(&b, &o);
+	usleep(300000);
+	assert_int_equal(do_ref(&a, RELEASE, &ref, EX, false, 0).r, 0);
+	assert_int_equal(hear(&b).r, 0);
+	assert_int_equal(do_ref(&b, RELEASE, &ref, EX, false, 0).r, 0);
+}
+
+static void test_shared_is_shared(void **state)
+{
+	struct lease_ref ref;
+	struct outcome out;
+
+	NEEDS_SANLOCK();
+	volume_ref(1, &ref);
+	assert_int_equal(do_ref(&a, TAKE, &ref, SH, true, 5000).r, 0);
+	assert_int_equal(do_ref(&b, TAKE, &ref, SH, true, 5000).r, 0);
+	out = do_ref(&a, HOLDERS, &ref, SH, true, 0);
+	assert_string_equal(out.text, "1 2 shared");
+	assert_int_equal(do_ref(&b, RELEASE, &ref, SH, true, 0).r, 0);
+	out = do_ref(&b, TAKE, &ref, EX, true, 0);
+	assert_int_equal(out.r, -EBUSY);
+	assert_int_equal(do_ref(&a, RELEASE, &ref, SH, true, 0).r, 0);
+	assert_int_equal(do_ref(&b, TAKE, &ref, EX, true, 5000).r, 0);
+	assert_int_equal(do_ref(&b, RELEASE, &ref, EX, true, 0).r, 0);
+}
+
+static void test_bad_areas_are_refused(void **state)
+{
+	struct lease_ref ref;
+
+	NEEDS_SANLOCK();
+	volume_ref(6, &ref); /* blank */
+	assert_int_equal(do_ref(&a, TAKE, &ref, EX, true, 0).r, -EUCLEAN);
+	volume_ref(5, &ref);
+	strcpy(ref.name, "volume-x");
+	assert_int_equal(do_ref(&a, TAKE, &ref, EX, true, 0).r, -EUCLEAN);
+	volume_ref(5, &ref);
+	scribble(ref.path, ref.offset + 50);
+	assert_int_equal(do_ref(&a, TAKE, &ref, EX, true, 0).r, -EUCLEAN);
+	strcpy(ref.path, "/nonexistent");
+	assert_int_equal(do_ref(&a, TAKE, &ref, EX, true, 0).r, -EUCLEAN);
+	assert_int_equal(do_it(&a, (struct order){ .what = COUNT }).r, 0);
+}
+
+static void test_how_long_it_takes(void **state)
+{
+	struct lease_ref ref;
+	struct outcome out;
+
+	NEEDS_SANLOCK();
+	volume_ref(2, &ref);
+	out = do_ref(&a, BENCH, &ref, EX, true, 0);
+	assert_int_equal(out.r, 0);
+	print_message("take+release: mean %.1f p50 %.1f p99 %.1f ms\n",
+		      out.mean, out.p50, out.p99);
+	out = do_ref(&a, BENCH, &ref, SH, true, 0);
+	assert_int_equal(out.r, 0);
+	print_message("shared: mean %.1f p50 %.1f p99 %.1f ms\n", out.mean,
+		      out.p50, out.p99);
+}
+
+static void test_second_mount_of_a_host_is_refused(void **state)
+{
+	struct lease_holder_options o = local_options();
+	struct lease_holder *local;
+	struct outcome out;
+	struct host h;
+
+	NEEDS_SANLOCK();
+	host_fork(&h, &daemon_a);
+	out = host_start(&h, 0);
+	assert_int_equal(out.r, -EBUSY);
+	assert_in_range(out.took_ms, 0, 1000);
+	host_end(&h);
+	/* Nor may anybody think that it has the domain for itself. */
+	assert_int_equal(lease_holder_start(&o, &local), -EBUSY);
+}
+
+static void test_next_server_finds_leases(void **state)
+{
+	struct lease_ref ref;
+	struct outcome out;
+
+	NEEDS_SANLOCK();
+	volume_ref(3, &ref);
+	assert_int_equal(do_ref(&a, TAKE, &ref, SH, true, 0).r, 0);
+	do_it(&a, (struct order){ .what = NEW_DOOR });
+	assert_int_equal(host_join(&a).member.state, LEASE_JOINED);
+	out = do_it(&a, (struct order){ .what = LEFTOVER });
+	assert_int_equal(out.r, 0);
+	assert_string_equal(out.text, ref.name);
+	assert_int_equal(do_ref(&a, TAKE, &ref, EX, true, 2000).r, 0);
+	assert_int_equal(do_ref(&b, TAKE, &ref, SH, true, 0).r, -EBUSY);
+	assert_int_equal(do_ref(&a, RELEASE, &ref, EX, true, 0).r, 0);
+}
+
+static void test_keeper_that_dies(void **state)
+{
+	struct lease_ref domain, vol, shared;
+	uint64_t generation;
+	struct outcome out;
+
+	NEEDS_SANLOCK();
+	lease_ref_domain(&space, &domain);
+	volume_ref(3, &vol);
+	volume_ref(4, &shared);
+	generation = host_join(&b).member.generation;
+	assert_int_equal(do_ref(&b, TAKE, &domain, EX, false, 5000).r, 0);
+	assert_int_equal(do_ref(&b, TAKE, &vol, EX, true, 5000).r, 0);
+	assert_int_equal(do_ref(&b, TAKE, &shared, SH, true, 5000).r, 0);
+	host_kill(&b);
+
+	/* The domain lease was its claim's, the volumes are the host's. */
+	out = do_ref(&a, TAKE, &domain, EX, false, 5000);
+	assert_int_equal(out.r, 0);
+	print_message("domain lease of a dead keeper: %llu ms\n",
+		      (unsigned long long)out.took_ms);
+	assert_int_equal(do_ref(&a, RELEASE, &domain, EX, false, 0).r, 0);
+	assert_int_equal(do_ref(&a, TAKE, &vol, EX, true, 0).r, -EBUSY);
+
+	host_fork(&b, &daemon_b);
+	assert_int_equal(host_start(&b, 2000).r, 0);
+	out = host_join(&b);
+	assert_int_equal(out.member.state, LEASE_JOINED);
+	assert_int_equal(out.member.host_id, 2);
+	assert_true(out.member.generation > generation);
+	assert_in_range(out.took_ms, 0, 1500); /* it never left */
+	assert_int_equal(do_ref(&b, TAKE, &vol, EX, true, 2000).r, 0);
+	assert_int_equal(do_ref(&b, TAKE, &shared, EX, true, 2000).r, 0);
+	assert_int_equal(do_ref(&a, TAKE, &shared, SH, true, 0).r, -EBUSY);
+	assert_int_equal(do_ref(&b, RELEASE, &vol, EX, true, 0).r, 0);
+	assert_int_equal(do_ref(&b, RELEASE, &shared, EX, true, 0).r, 0);
+	assert_int_equal(do_ref(&a, TAKE, &vol, EX, true, 2000).r, 0);
+	assert_int_equal(do_ref(&a, RELEASE, &vol, EX, true, 0).r, 0);
+}
+
+static void test_clean_stop_and_return(void **state)
+{
+	struct lease_ref ref;
+	struct outcome out;
+
+	NEEDS_SANLOCK();
+	volume_ref(0, &ref);
+	assert_int_equal(do_ref(&b, TAKE, &ref, EX, true, 5000).r, 0);
+	out = do_it(&b, (struct order){ .what = STOP });
+	print_message("stopped in %llu ms\n", (unsigned long long)out.took_ms);
+	assert_int_equal(do_ref(&a, TAKE, &ref, EX, true, 2000).r, 0);
+	assert_int_equal(do_ref(&a, RELEASE, &ref, EX, true, 0).r, 0);
+
+	/* It is known by its name and gets its id again. */
+	assert_int_equal(host_start(&b, 0).r, 0);
+	/* Stopping while joining does not wait for the join. */
+	out = do_it(&b, (struct order){ .what = STOP });
+	print_message("stopped joining in %llu ms\n",
+		      (unsigned long long)out.took_ms);
+	assert_int_equal(host_start(&b, 0).r, 0);
+	out = host_join(&b);
+	assert_int_equal(out.member.state, LEASE_JOINED);
+	assert_int_equal(out.member.host_id, 2);
+}
+
+static void test_daemon_that_dies(void **state)
+{
+	struct order wait = { .what = WAIT,
+			      .ms = 20000,
+			      .mode = (enum lease_mode)LEASE_JOINED };
+	struct lease_ref ref;
+	struct outcome out;
+	uint64_t begin;
+
+	NEEDS_SANLOCK();
+	volume_ref(0, &ref);
+	assert_int_equal(do_ref(&b, TAKE, &ref, EX, true, 5000).r, 0);
+	tell(&b, &wait);
+	begin = now_ms();
+	daemon_kill(&daemon_b);
+	out = hear(&b);
+	assert_int_equal(out.member.state, LEASE_LOST);
+	print_message("lost after %llu ms: %s\n",
+		      (unsigned long long)(now_ms() - begin), out.member.error);
+	assert_in_range(now_ms() - begin, 0, 500);
+	assert_int_equal(do_ref(&b, TAKE, &ref, EX, true, 1000).r, -EIO);
+	assert_int_equal(do_ref(&b, RELEASE, &ref, EX, true, 0).r, -EIO);
+	assert_int_equal(do_it(&b, (struct order){ .what = COUNT }).r, 1);
+	do_it(&b, (struct order){ .what = STOP });
+	host_end(&b);
+	daemon_start(&daemon_b, "host-b");
+	host_fork(&b, &daemon_b);
+}
+
+static void test_storage_that_dies(void **state)
+{
+	struct order wait = { .what = WAIT,
+			      .ms = 30000,
+			      .mode = (enum lease_mode)LEASE_JOINED };
+	struct lease_ref ref;
+	struct outcome out;
+
+	NEEDS_SANLOCK();
+	volume_ref(2, &ref);
+	assert_int_equal(do_ref(&a, TAKE, &ref, EX, true, 5000).r, 0);
+	assert_int_equal(truncate(space.ids_path, 0), 0);
+	out = do_it(&a, wait);
+	assert_int_equal(out.member.state, LEASE_LOST);
+	print_message("lost after %llu ms: %s\n",
+		      (unsigned long long)out.took_ms, out.member.error);
+	assert_int_equal(do_ref(&a, TAKE, &ref, EX, true, 100).r, -EIO);
+	assert_int_equal(do_ref(&a, RELEASE, &ref, EX, true, 0).r, 0);
+	do_it(&a, (struct order){ .what = STOP });
+}
+
+int main(void)
+{
+#define ALONE(f) cmocka_unit_test_setup_teardown(f, setup_space, teardown_space)
+	const struct CMUnitTest alone[] = {
+		ALONE(test_fresh_domain_is_sound),
+		ALONE(test_damage_is_seen),
+		ALONE(test_format_forgets_an_older_domain),
+		ALONE(test_host_ids_are_picked),
+		ALONE(test_sanlock_codes),
+		ALONE(test_local_mount_has_all),
+		ALONE(test_second_local_mount_is_refused),
+		ALONE(test_local_generation_grows),
+		ALONE(test_threads_are_served_in_order),
+		ALONE(test_deadline_ends_a_wait),
+		ALONE(test_next_door_finds_leftovers),
+		ALONE(test_late_grant_is_given_back),
+		ALONE(test_fuse_and_proc_are_not_local_disks),
+	};
+	const struct CMUnitTest hosts[] = {
+		cmocka_unit_test(test_start_says_what_is_missing),
+		cmocka_unit_test(test_two_hosts_join),
+		cmocka_unit_test(test_one_host_has_it),
+		cmocka_unit_test(test_waiting_host_gets_it),
+		cmocka_unit_test(test_shared_is_shared),
+		cmocka_unit_test(test_bad_areas_are_refused),
+		cmocka_unit_test(test_how_long_it_takes),
+		cmocka_unit_test(test_second_mount_of_a_host_is_refused),
+		cmocka_unit_test(test_next_server_finds_leases),
+		cmocka_unit_test(test_keeper_that_dies),
+		cmocka_unit_test(test_clean_stop_and_return),
+		cmocka_unit_test(test_daemon_that_dies),
+		cmocka_unit_test(test_storage_that_dies),
+	};
+	int r;
+
+	r = cmocka_run_group_tests_name("lease: alone", alone, NULL, NULL);
+	r += cmocka_run_group_tests_name("lease: hosts", hosts, setup_hosts,
+					 teardown_hosts);
+	return r;
+}
