@@ -199,6 +199,23 @@ int area_owner(const struct lease_ref *ref, struct area_owner *ret_owner)
 	return 0;
 }
 
+int area_mounts(const struct lease_space *sp, unsigned int host_id,
+		uint64_t *ret_mounts)
+{
+	struct area_owner owner;
+	struct lease_ref ref;
+	bool blank;
+	int r;
+
+	area_ref_presence(sp, host_id, &ref);
+	r = area_is_blank(&ref, &blank);
+	if (r == 0 && !blank)
+		r = area_owner(&ref, &owner);
+	if (r == 0)
+		*ret_mounts = blank ? 0 : owner.lver;
+	return r;
+}
+
 static bool all_zero(const void *data, size_t len)
 {
 	const char *p = data;
@@ -255,14 +272,14 @@ void area_ref_presence(const struct lease_space *sp, unsigned int host_id,
 	ret_ref->offset = sp->leases_offset + (uint64_t)host_id * LEASE_AREA;
 }
 
-/* Smaller is better; 0: not to be had. An id whose owner has not given it
- * back, and who is not us, may be alive: nobody can tell without waiting. */
+/* Smaller is better. An id that its owner has not given back may be in use:
+ * sanlock tells only after a minute or more, so that comes last. */
 static int id_rank(const struct leader *l, const char *host_name)
 {
 	if (l->name[0] && strncmp(l->name, host_name, sizeof(l->name)) == 0)
 		return 1;
 	if (l->timestamp)
-		return 0;
+		return 4;
 	return l->owner_generation ? 3 : 2;
 }
 
@@ -280,7 +297,7 @@ int ids_pick(const struct lease_space *sp, const char *host_name,
 		if (tried[id] || id_check(sp, ids, id) < 0)
 			continue;
 		rank = id_rank(id_leader(ids, id), host_name);
-		if (rank && (!best || rank < best_rank)) {
+		if (!best || rank < best_rank) {
 			best = id;
 			best_rank = rank;
 		}

@@ -36,6 +36,7 @@ struct held {
 	unsigned int seat;
 	uint64_t order;	   /* of being taken */
 	unsigned int door; /* 0: nobody's */
+	bool adopted;	   /* what a dead mount or server left; maybe in use */
 	bool busy;	   /* a seat is at it, without our lock */
 };
 
@@ -212,7 +213,7 @@ static int try_take(struct lease_holder *h, struct job *j, struct held *e,
 {
 	const struct lease_ref *ref = &j->req.ref;
 	unsigned int our_id = h->member.host_id;
-	enum lease_mode mode = e->mode;
+	struct lease_grant grant = { e->mode, e->adopted };
 	bool have = !fresh, last;
 	int r = 0;
 
@@ -220,8 +221,8 @@ static int try_take(struct lease_holder *h, struct job *j, struct held *e,
 	pthread_mutex_unlock(&h->lock);
 	if (fresh)
 		r = h->backend->ops->take(h->backend, e->seat, ref, j->req.mode,
-					  j->req.persistent, &mode, ret_again);
-	if (r == 0 && mode != j->req.mode) {
+					  j->req.persistent, &grant, ret_again);
+	if (r == 0 && grant.mode != j->req.mode) {
 		have = true;
 		r = h->backend->ops->convert(h->backend, e->seat, ref->name,
 					     j->req.mode, ret_again);
@@ -232,7 +233,8 @@ static int try_take(struct lease_holder *h, struct job *j, struct held *e,
 		r = refused(ref, our_id, r);
 	pthread_mutex_lock(&h->lock);
 	e->busy = false;
-	e->mode = r == 0 ? j->req.mode : mode;
+	e->mode = r == 0 ? j->req.mode : grant.mode;
+	e->adopted = grant.adopted;
 	if (last)
 		*ret_again = 0;
 	if (r < 0 && !have)
@@ -252,6 +254,16 @@ static int try_release(struct lease_holder *h, struct held *e)
 	if (r == 0)
 		held_del(h, e);
 	return r;
+}
+
+/* Nobody is there to have it. What is in use must not go: the next one who
+ * wants it, or looks for leftovers, finds it. */
+static int decline(struct lease_holder *h, struct held *e)
+{
+	if (!e->adopted)
+		return try_release(h, e);
+	e->door = 0;
+	return 0;
 }
 
 static int not_a_member(const struct lease_member *m)
@@ -277,12 +289,10 @@ static void do_take(struct lease_holder *h, unsigned int seat, struct job *j)
 		if (fresh)
 			e = held_add(h, j->req.ref.name, seat);
 		r = try_take(h, j, e, fresh, &again);
-		/* Nobody is there to have it. A persistent one may be what a
-		 * dead process left and still be in use: it is a leftover. */
-		if (r == 0 && j->door != h->door && !j->req.persistent)
-			try_release(h, e);
-		else if (r == 0 && j->door == h->door)
+		if (r == 0 && j->door == h->door)
 			e->door = j->door;
+		else if (r == 0)
+			decline(h, e);
 	}
 	if (again && j->door == h->door) {
 		j->due = now_ms() + (uint64_t)again;
@@ -297,7 +307,9 @@ static void do_release(struct lease_holder *h, struct job *j)
 	struct held *e = held_find(h, j->req.ref.name);
 	int r;
 
-	if (e)
+	if (e && j->req.op == LEASE_DECLINE)
+		r = decline(h, e);
+	else if (e)
 		r = try_release(h, e);
 	else
 		r = err_new(-ENOENT, "lease %s: not held", j->req.ref.name);
@@ -346,7 +358,8 @@ static void *seat_thread(void *arg)
 		err_clear();
 		if (j->req.op == LEASE_TAKE)
 			do_take(h, s->number, j);
-		else if (j->req.op == LEASE_RELEASE)
+		else if (j->req.op == LEASE_RELEASE ||
+			 j->req.op == LEASE_DECLINE)
 			do_release(h, j);
 		else if (j->req.op == LEASE_HOLDERS)
 			do_holders(h, j);
@@ -418,13 +431,15 @@ static void door_leave(struct lease_holder *h)
 
 	h->sock = -1;
 	h->door = 0;
-	while ((e = map_each(&h->held, &at)))
+	while ((e = map_each(&h->held, &at))) {
 		e->door = 0;
+		e->adopted = !e->busy;
+	}
 	while (*p) {
 		struct job *j = *p;
 
 		/* A release is carried out: its lease is no one's now. */
-		if (j->req.op == LEASE_RELEASE) {
+		if (j->req.op == LEASE_RELEASE || j->req.op == LEASE_DECLINE) {
 			p = &j->next;
 		} else {
 			*p = j->next;

@@ -13,7 +13,13 @@
 
 /* ---- what door and holder say to each other: one message, one struct ---- */
 
-enum lease_op { LEASE_TAKE = 1, LEASE_RELEASE, LEASE_HOLDERS, LEASE_LEFTOVER };
+enum lease_op {
+	LEASE_TAKE = 1,
+	LEASE_RELEASE,
+	LEASE_DECLINE, /* a grant that came too late */
+	LEASE_HOLDERS,
+	LEASE_LEFTOVER,
+};
 
 struct lease_request {
 	uint64_t id;
@@ -33,6 +39,12 @@ struct lease_reply {
 };
 
 /* ---- backends ---- */
+
+struct lease_grant {
+	enum lease_mode mode;
+	bool adopted; /* left by a dead process of this host, which may have
+		       * had it in the other mode; may be in use still */
+};
 
 struct lease_backend {
 	const struct lease_backend_ops *ops;
@@ -54,11 +66,9 @@ struct lease_backend_ops {
 	/* Make join and watch return soon. May be called again and again. */
 	void (*cancel)(struct lease_backend *b);
 
-	/* A persistent lease may be one that a dead process of this host left
-	 * behind; *ret_mode is then the mode that it has. */
 	int (*take)(struct lease_backend *b, unsigned int seat,
 		    const struct lease_ref *ref, enum lease_mode mode,
-		    bool persistent, enum lease_mode *ret_mode,
+		    bool persistent, struct lease_grant *ret_grant,
 		    int *ret_again_ms);
 	int (*convert)(struct lease_backend *b, unsigned int seat,
 		       const char *name, enum lease_mode mode,
@@ -112,10 +122,15 @@ void area_ref_presence(const struct lease_space *sp, unsigned int host_id,
 		       struct lease_ref *ret_ref);
 
 /* The id for a host of this name: the one it had, else one that nobody ever
- * had, else one that was given back; never one that is in tried[].
- * *ret_ours: it was this host's. Errors: -ENOSPC none is left; -EUCLEAN. */
+ * had, else one that was given back, else one whose owner may be dead; never
+ * one that is in tried[]. *ret_ours: it was this host's.
+ * Errors: -ENOSPC none is left. */
 int ids_pick(const struct lease_space *sp, const char *host_name,
 	     const bool *tried, unsigned int *ret_id, bool *ret_ours);
+
+/* How often an id's presence lease was taken: once by each mount. */
+int area_mounts(const struct lease_space *sp, unsigned int host_id,
+		uint64_t *ret_mounts);
 
 int ids_generation(const struct lease_space *sp, unsigned int host_id,
 		   uint64_t *ret_generation);
@@ -149,20 +164,18 @@ int san_find(const struct lease_space *sp, unsigned int *ret_id,
 int san_add(const struct lease_space *sp, unsigned int host_id);
 void san_add_abort(const struct lease_space *sp, unsigned int host_id);
 
-/* A dead process's persistent leases keep the lockspace joined. */
-int san_keep_for_orphans(const struct lease_space *sp);
+/* Have persistent leases of a dead process keep the lockspace joined; may be
+ * repeated, and so tells whether this host is still a member in good standing.
+ * Errors: -EIO it is not. */
+int san_keep_joined(const struct lease_space *sp);
 
 /* Errors: -EBUSY somebody on this host still uses it. */
 int san_remove(const struct lease_space *sp, unsigned int host_id);
 
-/* Is this host a member in good standing? Errors: -EIO it is not. */
-int san_alive(const struct lease_space *sp, unsigned int host_id);
-
-/* One attempt. *ret_mode is the other mode when that is how a dead process of
- * this host had it. */
+/* One attempt. */
 int san_take(const struct lease_space *sp, int fd, const struct lease_ref *ref,
-	     enum lease_mode mode, bool persistent, enum lease_mode *ret_mode,
-	     int *ret_again_ms);
+	     enum lease_mode mode, bool persistent,
+	     struct lease_grant *ret_grant, int *ret_again_ms);
 int san_convert(const struct lease_space *sp, int fd, const char *name,
 		enum lease_mode mode, int *ret_again_ms);
 int san_release(const struct lease_space *sp, int fd, const char *name);

@@ -214,7 +214,7 @@ static void call_late(struct lease_door *d, struct call *c)
 	if (l && c->op == LEASE_TAKE && c->reply.result == 0) {
 		log_debug(LOG_LEASE, "lease %s: came late, given back",
 			  l->name);
-		request_init(&req, LEASE_RELEASE, l->name);
+		request_init(&req, LEASE_DECLINE, l->name);
 		call_send(d, l, &req)->nobody_waits = true;
 	} else if (l) {
 		lease_set(d, l, FREE);

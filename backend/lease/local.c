@@ -107,7 +107,7 @@ static int refuse_shared_fs(int fd, const char *path)
 static uint64_t new_generation(const struct local *l)
 {
 	struct timespec now;
-	uint64_t ms, generation;
+	uint64_t ms, generation, mounts = 0;
 	int r;
 
 	clock_gettime(CLOCK_REALTIME, &now);
@@ -115,7 +115,9 @@ static uint64_t new_generation(const struct local *l)
 	r = ids_new_generation(&l->space, l->host_id, ms, !l->read_only,
 			       &generation);
 	if (r == 0)
-		return generation;
+		r = area_mounts(&l->space, l->host_id, &mounts);
+	if (r == 0)
+		return generation + mounts; /* as a mount with sanlock has it */
 	log_debug(LOG_LEASE, "generation from the clock: %s", err_text(r));
 	return ms;
 }
@@ -136,11 +138,11 @@ static void local_cancel(struct lease_backend *b)
 
 static int local_take(struct lease_backend *b, unsigned int seat,
 		      const struct lease_ref *ref, enum lease_mode mode,
-		      bool persistent, enum lease_mode *ret_mode,
+		      bool persistent, struct lease_grant *ret_grant,
 		      int *ret_again_ms)
 {
 	(void)b, (void)seat, (void)ref, (void)persistent;
-	*ret_mode = mode;
+	*ret_grant = (struct lease_grant){ .mode = mode };
 	*ret_again_ms = 0;
 	return 0;
 }

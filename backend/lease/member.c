@@ -136,12 +136,12 @@ static int add_lockspace(struct member *m)
 static int take_until(struct member *m, const struct lease_ref *ref,
 		      uint64_t deadline)
 {
-	enum lease_mode mode;
+	struct lease_grant grant;
 	int r, again;
 
 	for (;;) {
 		r = san_take(&m->space, m->fds[CLAIM], ref, LEASE_EXCLUSIVE,
-			     false, &mode, &again);
+			     false, &grant, &again);
 		if (r == 0 || !again || now_ms() + (uint64_t)again >= deadline)
 			return r;
 		if (pause_ms(m, again) < 0)
@@ -191,17 +191,15 @@ static int take_presence(struct member *m, int wait_ms)
  * mount, and both stay on storage. So their sum grows with each mount. */
 static int mount_generation(struct member *m, uint64_t *ret_generation)
 {
-	struct area_owner presence = { 0 };
-	struct lease_ref ref;
-	uint64_t joins;
+	unsigned int id = atomic_load(&m->host_id);
+	uint64_t joins = 0, mounts = 0;
 	int r;
 
-	area_ref_presence(&m->space, atomic_load(&m->host_id), &ref);
-	r = area_owner(&ref, &presence);
+	r = ids_generation(&m->space, id, &joins);
 	if (r == 0)
-		r = ids_generation(&m->space, atomic_load(&m->host_id), &joins);
+		r = area_mounts(&m->space, id, &mounts);
 	if (r == 0)
-		*ret_generation = joins + presence.lver;
+		*ret_generation = joins + mounts;
 	return r;
 }
 
@@ -220,7 +218,7 @@ static int member_join(struct lease_backend *b, struct lease_member *ret_member)
 	}
 	if (r < 0 || atomic_load(&m->stop))
 		return r < 0 ? r : -ECANCELED;
-	r = san_keep_for_orphans(&m->space);
+	r = san_keep_joined(&m->space);
 	if (r == 0 && !m->present)
 		r = take_presence(m, 5000);
 	if (r == 0)
@@ -240,7 +238,7 @@ static int look(struct member *m)
 		p[i] = (struct pollfd){ .fd = m->fds[i], .events = POLLRDHUP };
 	p[SEATS] = (struct pollfd){ .fd = m->wake, .events = POLLIN };
 	if (poll(p, SEATS + 1, WATCH_MS) == 0)
-		return san_alive(&m->space, atomic_load(&m->host_id));
+		return san_keep_joined(&m->space);
 	for (i = 0; i < SEATS; i++)
 		if (p[i].revents & (POLLRDHUP | POLLHUP | POLLERR))
 			return err_new(-EIO, "sanlock's daemon is gone");
@@ -284,13 +282,13 @@ static int noticed(struct member *m, int r)
 
 static int member_take(struct lease_backend *b, unsigned int seat,
 		       const struct lease_ref *ref, enum lease_mode mode,
-		       bool persistent, enum lease_mode *ret_mode,
+		       bool persistent, struct lease_grant *ret_grant,
 		       int *ret_again_ms)
 {
 	struct member *m = member_of(b);
 
 	return noticed(m, san_take(&m->space, m->fds[seat], ref, mode,
-				   persistent, ret_mode, ret_again_ms));
+				   persistent, ret_grant, ret_again_ms));
 }
 
 static int member_convert(struct lease_backend *b, unsigned int seat,
@@ -415,6 +413,7 @@ static int register_seats(struct member *m,
 
 static int member_claim(struct member *m, const struct lease_holder_options *o)
 {
+	uint64_t generation;
 	int r;
 
 	r = ask_daemon(m, o);
@@ -426,6 +425,9 @@ static int member_claim(struct member *m, const struct lease_holder_options *o)
 		r = look_for_former_mount(m);
 	if (r == 0)
 		r = choose_id(m, o->busy_wait_ms);
+	if (r == 0) /* a look at it: the daemon does not say what is wrong */
+		r = ids_generation(&m->space, atomic_load(&m->host_id),
+				   &generation);
 	if (r == 0)
 		r = register_seats(m, o);
 	if (r == 0 && m->joined)

@@ -374,12 +374,20 @@ void san_add_abort(const struct lease_space *sp, unsigned int host_id)
 	sanlock_rem_lockspace(&ls, SANLK_REM_ASYNC);
 }
 
-int san_keep_for_orphans(const struct lease_space *sp)
+int san_keep_joined(const struct lease_space *sp)
 {
-	int r = sanlock_set_config(sp->name, 0, SANLK_CONFIG_USED_BY_ORPHANS,
-				   NULL);
+	int r;
 
-	return r < 0 ? san_error(r, "mark lockspace", NULL) : 0;
+	/* A host sees itself alive in get_hosts to the end; this call looks at
+	 * the lockspace's own state. */
+	r = sanlock_set_config(sp->name, 0, SANLK_CONFIG_USED_BY_ORPHANS, NULL);
+	if (r == 0)
+		return 0;
+	if (r == -ENOENT)
+		return err_new(-EIO, "sanlock has left the lockspace");
+	if (r == -ENOSPC)
+		return err_new(-EIO, "the host id could not be renewed");
+	return err_new(-EIO, "sanlock's daemon is gone");
 }
 
 int san_remove(const struct lease_space *sp, unsigned int host_id)
@@ -394,25 +402,6 @@ int san_remove(const struct lease_space *sp, unsigned int host_id)
 	return san_error(r, "leave lockspace", NULL);
 }
 
-int san_alive(const struct lease_space *sp, unsigned int host_id)
-{
-	auto_free struct sanlk_host *host = NULL;
-	uint32_t state;
-	int r, n = 0;
-
-	r = sanlock_get_hosts(sp->name, host_id, &host, &n, 0);
-	if (r == -EAGAIN) /* just joined, not seen itself yet */
-		return 0;
-	if (r == -ENOENT)
-		return err_new(-EIO, "sanlock has left the lockspace");
-	if (r < 0)
-		return err_new(-EIO, "sanlock's daemon is gone");
-	state = n == 1 && host ? host->flags & SANLK_HOST_MASK : 0;
-	if (state == SANLK_HOST_FAIL || state == SANLK_HOST_DEAD)
-		return err_new(-EIO, "host %u cannot renew its lease", host_id);
-	return 0;
-}
-
 /* ---- leases ---- */
 
 static int take(int fd, struct resource *res, uint32_t flags)
@@ -425,11 +414,24 @@ static int take(int fd, struct resource *res, uint32_t flags)
 	return r > 0 ? 0 : r;
 }
 
+/* A dead process of this host left it. What mode it has is only to be found
+ * by trying. */
+static int adopt(int fd, struct resource *res)
+{
+	int r = take(fd, res, SANLK_ACQUIRE_ORPHAN);
+
+	if (r != -EUCLEAN)
+		return r;
+	res->r.flags ^= SANLK_RES_SHARED;
+	return take(fd, res, SANLK_ACQUIRE_ORPHAN);
+}
+
 int san_take(const struct lease_space *sp, int fd, const struct lease_ref *ref,
-	     enum lease_mode mode, bool persistent, enum lease_mode *ret_mode,
-	     int *ret_again_ms)
+	     enum lease_mode mode, bool persistent,
+	     struct lease_grant *ret_grant, int *ret_again_ms)
 {
 	struct resource res;
+	bool adopted = false;
 	int r;
 
 	*ret_again_ms = 0;
@@ -438,15 +440,16 @@ int san_take(const struct lease_space *sp, int fd, const struct lease_ref *ref,
 		return r;
 	if (persistent)
 		res.r.flags |= SANLK_RES_PERSISTENT;
-	r = take(fd, &res, persistent ? SANLK_ACQUIRE_ORPHAN : 0);
+	r = take(fd, &res, 0);
 	if (r == -EUCLEAN && persistent) {
-		res.r.flags ^= SANLK_RES_SHARED;
-		r = take(fd, &res, SANLK_ACQUIRE_ORPHAN);
+		adopted = true;
+		r = adopt(fd, &res);
 	}
 	if (r < 0)
 		return err_add(san_error(r, ref->name, ret_again_ms), "lease");
-	*ret_mode = res.r.flags & SANLK_RES_SHARED ? LEASE_SHARED :
-						     LEASE_EXCLUSIVE;
+	ret_grant->adopted = adopted;
+	ret_grant->mode = res.r.flags & SANLK_RES_SHARED ? LEASE_SHARED :
+							   LEASE_EXCLUSIVE;
 	return 0;
 }
 

@@ -8,9 +8,11 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -233,6 +235,24 @@ static void test_format_forgets_an_older_domain(void **state)
 	assert_true(blank);
 }
 
+static void set_owner(unsigned int id, const char *name, uint64_t timestamp)
+{
+	off_t at = (off_t)(id - 1) * LEASE_SECTOR;
+	int fd = open(space.ids_path, O_RDWR | O_CLOEXEC);
+	char leader[172];
+	uint32_t sum;
+
+	assert_int_equal(pread(fd, leader, sizeof(leader), at), sizeof(leader));
+	strcpy(leader + 104, name);
+	memcpy(leader + 152, &timestamp, sizeof(timestamp));
+	sum = ~crc32c(1, leader, 168);
+	memcpy(leader + 168, &sum, sizeof(sum));
+	assert_int_equal(pwrite(fd, leader, sizeof(leader), at),
+			 sizeof(leader));
+	fsync(fd);
+	close(fd);
+}
+
 static void test_host_ids_are_picked(void **state)
 {
 	bool tried[LEASE_MAX_HOSTS + 1] = { false }, ours;
@@ -246,6 +266,20 @@ static void test_host_ids_are_picked(void **state)
 	scribble(space.ids_path, 1 * LEASE_SECTOR + 40); /* id 2 is damaged */
 	assert_int_equal(ids_pick(&space, "h", tried, &id, &ours), 0);
 	assert_int_equal(id, 3);
+	/* One that may be in use is the last resort. */
+	memset(tried, true, sizeof(tried));
+	tried[7] = tried[9] = false;
+	set_owner(7, "somebody else", 1);
+	assert_int_equal(ids_pick(&space, "h", tried, &id, &ours), 0);
+	assert_int_equal(id, 9);
+	assert_int_equal(ids_pick(&space, "somebody else", tried, &id, &ours),
+			 0);
+	assert_int_equal(id, 7);
+	assert_true(ours);
+	tried[9] = true;
+	assert_int_equal(ids_pick(&space, "h", tried, &id, &ours), 0);
+	assert_int_equal(id, 7);
+	assert_false(ours);
 	memset(tried, true, sizeof(tried));
 	assert_int_equal(ids_pick(&space, "h", tried, &id, &ours), -ENOSPC);
 }
@@ -480,7 +514,7 @@ static void test_late_grant_is_given_back(void **state)
 	reply.id = req.id;
 	send(pair[0], &reply, sizeof(reply), 0);
 	assert_int_equal(recv(pair[0], &req, sizeof(req), 0), sizeof(req));
-	assert_int_equal(req.op, LEASE_RELEASE);
+	assert_int_equal(req.op, LEASE_DECLINE);
 	assert_string_equal(req.ref.name, ref.name);
 	assert_int_equal(lease_count(door), 0);
 	close(pair[0]);
@@ -522,6 +556,8 @@ enum what {
 	NEW_DOOR,
 	BENCH,
 	CLAIM,
+	SPAWN,
+	CONTEND,
 	STOP
 };
 
@@ -576,6 +612,81 @@ static void bench(struct mount *m, const struct order *o, struct outcome *out)
 	out->p99 = ms[N * 99 / 100];
 }
 
+/* A child that may write, and outlives the keeper. */
+static int spawn_writer(struct mount *m)
+{
+	int fd = lease_holder_claim_fd(m->holder);
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		fcntl(fd, F_SETFD, 0);
+		execlp("sleep", "sleep", "60", NULL);
+		_exit(127);
+	}
+	return pid;
+}
+
+#define ARENAS 3
+
+/* Shared by all hosts: who is in there, how often, and how often not alone. */
+static struct arena {
+	atomic_int inside, entered, crowded;
+} * arenas;
+
+struct fighter {
+	pthread_t thread;
+	struct mount *m;
+	unsigned int first;
+	uint64_t until;
+	int r;
+};
+
+static void *fight_thread(void *arg)
+{
+	struct fighter *f = arg;
+	unsigned int i;
+
+	for (i = f->first; now_ms() < f->until && f->r == 0; i++) {
+		struct arena *a = &arenas[i % ARENAS];
+		struct lease_ref ref;
+		int r;
+
+		volume_ref(i % ARENAS, &ref);
+		r = lease_take(f->m->door, &ref, LEASE_EXCLUSIVE, true,
+			       now_ms() + 500);
+		if (r == -EBUSY || r == -ETIMEDOUT)
+			continue;
+		if (r == 0 && atomic_fetch_add(&a->inside, 1) != 0)
+			atomic_fetch_add(&a->crowded, 1);
+		if (r == 0) {
+			atomic_fetch_add(&a->entered, 1);
+			usleep(500);
+			atomic_fetch_sub(&a->inside, 1);
+			r = lease_release(f->m->door, ref.name);
+		}
+		f->r = r;
+	}
+	return NULL;
+}
+
+static void fight(struct mount *m, const struct order *o, struct outcome *out)
+{
+	struct fighter f[6];
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(f); i++) {
+		f[i] = (struct fighter){ .m = m,
+					 .first = i,
+					 .until = now_ms() + (uint64_t)o->ms };
+		pthread_create(&f[i].thread, NULL, fight_thread, &f[i]);
+	}
+	for (i = 0; i < ARRAY_SIZE(f); i++) {
+		pthread_join(f[i].thread, NULL);
+		if (f[i].r < 0)
+			out->r = f[i].r;
+	}
+}
+
 static void host_do(struct mount *m, const struct order *o, struct outcome *out)
 {
 	struct lease_holder_options options = {
@@ -620,6 +731,12 @@ static void host_do(struct mount *m, const struct order *o, struct outcome *out)
 		return;
 	case CLAIM:
 		out->r = fcntl(lease_holder_claim_fd(m->holder), F_GETFD);
+		return;
+	case SPAWN:
+		out->r = spawn_writer(m);
+		return;
+	case CONTEND:
+		fight(m, o, out);
 		return;
 	case STOP:
 		mount_stop(m);
@@ -795,6 +912,9 @@ static int setup_hosts(void **state)
 		volume_ref(i, &ref);
 		assert_int_equal(lease_area_init(&space, &ref), 0);
 	}
+	arenas = mmap(NULL, sizeof(*arenas) * ARENAS, PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(arenas != MAP_FAILED);
 	if (!have_sanlock())
 		return 0;
 	daemon_start(&daemon_a, "host-a");
@@ -1026,6 +1146,51 @@ static void test_keeper_that_dies(void **state)
 	assert_int_equal(do_ref(&a, RELEASE, &vol, EX, true, 0).r, 0);
 }
 
+static void test_child_that_outlives_its_keeper(void **state)
+{
+	struct lease_ref domain;
+	struct outcome out;
+	pid_t child;
+
+	NEEDS_SANLOCK();
+	lease_ref_domain(&space, &domain);
+	assert_int_equal(do_ref(&b, TAKE, &domain, EX, false, 5000).r, 0);
+	child = do_it(&b, (struct order){ .what = SPAWN }).r;
+	assert_true(child > 0);
+	usleep(200000); /* until it has its own program */
+	host_kill(&b);
+	assert_int_equal(do_ref(&a, TAKE, &domain, EX, false, 300).r, -EBUSY);
+	host_fork(&b, &daemon_b);
+	assert_int_equal(host_start(&b, 100).r, -EBUSY);
+	kill(child, SIGKILL);
+	assert_int_equal(do_ref(&a, TAKE, &domain, EX, false, 5000).r, 0);
+	assert_int_equal(do_ref(&a, RELEASE, &domain, EX, false, 0).r, 0);
+	out = host_start(&b, 3000);
+	assert_int_equal(out.r, 0);
+	assert_int_equal(host_join(&b).member.state, LEASE_JOINED);
+}
+
+static void test_nobody_meets_another(void **state)
+{
+	struct order o = { .what = CONTEND, .ms = 4000 };
+	int i, entered = 0;
+
+	NEEDS_SANLOCK();
+	tell(&a, &o);
+	tell(&b, &o);
+	assert_int_equal(hear(&a).r, 0);
+	assert_int_equal(hear(&b).r, 0);
+	for (i = 0; i < ARENAS; i++) {
+		assert_int_equal(atomic_load(&arenas[i].crowded), 0);
+		entered += atomic_load(&arenas[i].entered);
+	}
+	print_message("two hosts, six threads each: %d grants in 4 s\n",
+		      entered);
+	assert_true(entered > 10);
+	assert_int_equal(do_it(&a, (struct order){ .what = COUNT }).r, 0);
+	assert_int_equal(do_it(&b, (struct order){ .what = COUNT }).r, 0);
+}
+
 static void test_clean_stop_and_return(void **state)
 {
 	struct lease_ref ref;
@@ -1130,6 +1295,8 @@ int main(void)
 		cmocka_unit_test(test_second_mount_of_a_host_is_refused),
 		cmocka_unit_test(test_next_server_finds_leases),
 		cmocka_unit_test(test_keeper_that_dies),
+		cmocka_unit_test(test_child_that_outlives_its_keeper),
+		cmocka_unit_test(test_nobody_meets_another),
 		cmocka_unit_test(test_clean_stop_and_return),
 		cmocka_unit_test(test_daemon_that_dies),
 		cmocka_unit_test(test_storage_that_dies),
