@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* This process's locks. All requests stand in one queue; one is granted when
+ * no earlier request for the same thing is in its way. A mount has few verbs
+ * at work at once, so the queue is short. */
+#include <errno.h>
+#include <time.h>
+
+#include "ovstorfs/auto.h"
+#include "ovstorfs/err.h"
+#include "ovstorfs/locktab.h"
+
+void locktab_init(struct locktab *t)
+{
+	pthread_condattr_t attr;
+
+	pthread_mutex_init(&t->mutex, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&t->cond, &attr);
+	pthread_condattr_destroy(&attr);
+	TAILQ_INIT(&t->queue);
+}
+
+void locktab_fini(struct locktab *t)
+{
+	pthread_cond_destroy(&t->cond);
+	pthread_mutex_destroy(&t->mutex);
+}
+
+static bool conflicts(const struct lock *a, const struct lock *b)
+{
+	return a->rank == b->rank && uuid_eq(&a->id, &b->id) &&
+	       (a->exclusive || b->exclusive);
+}
+
+static bool may_have(struct locktab *t, const struct lock *l)
+{
+	const struct lock *e;
+
+	TAILQ_FOREACH(e, &t->queue, link) {
+		if (e == l)
+			return true;
+		if (conflicts(e, l))
+			return false;
+	}
+	return true;
+}
+
+int locktab_take(struct locktab *t, struct lock *l, uint64_t deadline)
+{
+	struct timespec at = { .tv_sec = (time_t)(deadline / 1000),
+			       .tv_nsec = (long)(deadline % 1000) * 1000000 };
+	auto_unlock(guard, &t->mutex);
+	int r = 0;
+
+	l->granted = false;
+	TAILQ_INSERT_TAIL(&t->queue, l, link);
+	while (!may_have(t, l) && r != ETIMEDOUT)
+		r = pthread_cond_timedwait(&t->cond, &t->mutex, &at);
+	l->granted = may_have(t, l);
+	if (l->granted)
+		return 0;
+	TAILQ_REMOVE(&t->queue, l, link);
+	pthread_cond_broadcast(&t->cond);
+	return err_new(-ETIMEDOUT, "another operation on it goes on");
+}
+
+void locktab_release(struct locktab *t, struct lock *l)
+{
+	auto_unlock(guard, &t->mutex);
+
+	TAILQ_REMOVE(&t->queue, l, link);
+	l->granted = false;
+	pthread_cond_broadcast(&t->cond);
+}

@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Open and close a volume's bytes.
+ *
+ * Open for writing takes the volume's lease exclusively. Open for reading
+ * takes nothing where this host holds the leaf of the volume's chain, whose
+ * lease covers it and then stays; else the volume's own, shared. What we knew
+ * was a second old, so after a grant the record is read again, and all checks
+ * are made again before the open is answered. One backing file serves all who
+ * have a volume open here; each grant opens it anew by name.
+ */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "ovstorfs/auto.h"
+#include "ovstorfs/err.h"
+#include "ovstorfs/io.h"
+#include "ovstorfs/lockset.h"
+#include "ovstorfs/log.h"
+#include "ovstorfs/txn.h"
+
+#define OPEN_WAIT_MS 1000 /* for a lease that changes hands */
+#define TELL_MS 1000
+
+static int check(const struct volume *v, const struct caller *by, bool write)
+{
+	if (v->damaged)
+		return err_new(-EUCLEAN, "%s", v->error ? v->error :
+						 "it is damaged");
+	if (v->legality == LEGALITY_ILLEGAL && v->illegal_by != by->uid)
+		return err_new(-EUCLEAN, "it is illegal");
+	if (write && v->image->ref.dir != RECORD_LIVE)
+		return err_new(-EROFS, "its image is in the trash");
+	if (write && v->children)
+		return err_new(-EROFS, "it is not a leaf: %u volumes are "
+				       "layered over it",
+			       v->children);
+	return 0;
+}
+
+static bool holds(struct volume *v)
+{
+	return v->use && v->use->held && v->use->mode == LEASE_EXCLUSIVE &&
+	       !v->use->busy;
+}
+
+static bool descends(const struct volume *v, const struct volume *from)
+{
+	while (v && v != from)
+		v = v->parent;
+	return v == from;
+}
+
+/* A leaf over v whose lease this host has. Caller holds d->tree. */
+static struct volume *find_cover(struct domain *d, struct volume *v)
+{
+	struct image *img = v->image;
+	struct volume *cover = NULL;
+	size_t i;
+
+	pthread_mutex_lock(&d->uses_lock);
+	for (i = 0; i < img->n_volumes && !cover; i++)
+		if (!img->volumes[i]->children && holds(img->volumes[i]) &&
+		    descends(img->volumes[i], v))
+			cover = img->volumes[i];
+	if (cover)
+		cover->use->refs++;
+	pthread_mutex_unlock(&d->uses_lock);
+	return cover;
+}
+
+static int find(struct domain *d, const struct caller *by,
+		struct volume_open *o)
+{
+	struct volume *v;
+	int r = 0;
+
+	pthread_rwlock_rdlock(&d->tree);
+	v = model_volume(d, &o->ref.volume);
+	if (!v || !v->visible ||
+	    !uuid_eq(&v->image->ref.image, &o->ref.image))
+		r = err_new(-ENOENT, "no such volume");
+	else
+		r = check(v, by, o->write);
+	if (r == 0) {
+		hold_pin(d, v);
+		o->volume = v;
+		o->ref = volume_ref(v);
+		o->cover = o->write ? NULL : find_cover(d, v);
+	}
+	pthread_rwlock_unlock(&d->tree);
+	return r;
+}
+
+/* What the storage says now, under the lease. */
+static int reread(struct domain *d, const struct caller *by,
+		  struct volume_open *o)
+{
+	auto_meta struct meta m = { 0 };
+	auto_free char *text = NULL;
+	size_t len;
+	int r;
+
+	r = storage_record_read(d->storage, &o->ref, RECORD_REMOVED, &text,
+				&len);
+	if (r == 0)
+		return err_new(-ENOENT, "it was removed meanwhile");
+	r = load_meta(d->storage, &o->ref, RECORD_LIVE, META_VOLUME, &m);
+	if (r == -ENOENT)
+		return err_new(-ENOENT, "it was removed meanwhile");
+	if (r < 0)
+		return r;
+	pthread_rwlock_wrlock(&d->tree);
+	if (memcmp(&o->volume->txn, &m.txn, sizeof(m.txn))) {
+		volume_from_meta(o->volume, &m);
+		model_image_link(d, o->volume->image);
+	}
+	r = check(o->volume, by, o->write);
+	o->writable = !d->options.read_only && !o->volume->children &&
+		      o->volume->image->ref.dir == RECORD_LIVE;
+	pthread_rwlock_unlock(&d->tree);
+	return r;
+}
+
+/* Count the handle. Caller has uses_lock, and the file is open. */
+static void add_handle(struct domain *d, struct volume_open *o)
+{
+	struct use *u = o->volume->use;
+
+	if (!u->readers && !u->writers)
+		d->n_open++;
+	if (o->write) {
+		u->writers++;
+		u->dirty = true;
+	} else {
+		u->readers++;
+	}
+	o->fd = u->fd;
+}
+
+/* Opens of one volume queue at its lock; closes may come between. */
+static int open_file(struct domain *d, struct volume_open *o)
+{
+	struct use *u = o->volume->use;
+	int fd = -1, r;
+
+	pthread_mutex_lock(&d->uses_lock);
+	if (u->fd >= 0) {
+		add_handle(d, o);
+		pthread_mutex_unlock(&d->uses_lock);
+		return 0;
+	}
+	pthread_mutex_unlock(&d->uses_lock);
+	r = storage_data_open(d->storage, &o->ref,
+			      o->writable ? O_RDWR : O_RDONLY, &fd);
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&d->uses_lock);
+	u->fd = fd;
+	add_handle(d, o);
+	pthread_mutex_unlock(&d->uses_lock);
+	return 0;
+}
+
+static int take_lease(struct domain *d, const struct caller *by,
+		      struct volume_open *o)
+{
+	uint64_t wait = now_ms() + OPEN_WAIT_MS;
+	int r;
+
+	if (o->cover)
+		return reread(d, by, o);
+	r = hold_get(d, o->volume,
+		     o->write ? LEASE_EXCLUSIVE : LEASE_SHARED,
+		     wait < by->deadline ? wait : by->deadline);
+	if (r < 0)
+		return r;
+	r = reread(d, by, o);
+	if (r < 0)
+		hold_put(d, o->volume);
+	return r;
+}
+
+int volume_open(struct domain *d, const struct caller *by,
+		const struct uuid *image, const struct uuid *volume,
+		bool write, struct volume_open **ret_open)
+{
+	auto_lockset struct lockset locks = LOCKSET_INIT;
+	auto_free struct volume_open *o = xcalloc(1, sizeof(*o));
+	struct volume *v;
+	int r;
+
+	o->ref = (struct ref){ *image, *volume, RECORD_LIVE };
+	o->write = write;
+	r = write ? domain_may_change(d) : 0;
+	if (r < 0)
+		return r;
+	lockset_add(&locks, RANK_IMAGE, image, false);
+	lockset_add(&locks, RANK_VOLUME, volume, true);
+	r = lockset_take(&locks, d, by->deadline) ?: find(d, by, o);
+	if (r < 0)
+		return r;
+	v = o->volume;
+	r = take_lease(d, by, o);
+	if (r == 0) {
+		r = open_file(d, o);
+		if (r < 0)
+			hold_put(d, o->cover ? o->cover : v);
+	} else if (o->cover) {
+		hold_put(d, o->cover);
+	}
+	if (r < 0) {
+		hold_put(d, v); /* the pin */
+		return r;
+	}
+	*ret_open = steal(o);
+	return 0;
+}
+
+int volume_may_write(struct domain *d, const struct volume_open *o)
+{
+	struct lease_member m;
+
+	if (!o->write)
+		return err_new(-EBADF, "it is open for reading");
+	lease_member(d->door, &m);
+	if (m.state == LEASE_LOST)
+		return err_new(-EIO, "the leases are lost: %s", m.error);
+	return 0;
+}
+
+void volume_flushed(struct domain *d, struct volume_open *o)
+{
+	auto_unlock(guard, &d->uses_lock);
+
+	if (o->flushed)
+		return;
+	o->flushed = true;
+	o->volume->use->flushed++;
+	pthread_cond_broadcast(&d->uses_cond);
+}
+
+/* ---- close ---- */
+
+/* What the file is like at the end. True: others should hear of it. */
+static bool take_bytes(struct domain *d, struct volume_open *o)
+{
+	struct volume *v = o->volume;
+	struct storage_bytes b = { 0 };
+	uint8_t header[QCOW2_HEADER];
+	uint64_t capacity = 0;
+	struct stat st;
+	bool changed;
+
+	if (fstat(o->fd, &st) < 0)
+		return false;
+	b.size = capacity = (uint64_t)st.st_size;
+	b.allocated = (uint64_t)st.st_blocks * 512;
+	b.mtime = st.st_mtim;
+	if (v->format == FORMAT_QCOW2) {
+		capacity = 0;
+		if (pread(o->fd, header, sizeof(header), 0) == sizeof(header))
+			(void)qcow2_parse_size(header, sizeof(header),
+					       &capacity);
+	}
+	pthread_rwlock_wrlock(&d->tree);
+	changed = v->bytes.size != b.size || v->capacity != capacity;
+	v->bytes = b;
+	v->capacity = capacity;
+	pthread_rwlock_unlock(&d->tree);
+	return changed;
+}
+
+/* A ring entry for a size that changed while the volume was open here. Who
+ * looks elsewhere may hear of it late, never of something false. */
+static void tell_others(struct domain *d, const struct ref *ref)
+{
+	struct change_entry e = { .image = ref->image,
+				  .volume = ref->volume };
+	uint64_t number;
+
+	if (turn_enter(d, now_ms() + TELL_MS) < 0)
+		return;
+	if (changes_join(d->changes, &number) == 0)
+		(void)changes_leave(d->changes, number, &e);
+	turn_leave(d);
+}
+
+static bool drop_handle(struct domain *d, struct volume_open *o)
+{
+	struct use *u = o->volume->use;
+	bool last;
+	int fd = -1;
+
+	pthread_mutex_lock(&d->uses_lock);
+	if (o->flushed)
+		u->flushed--;
+	if (o->write)
+		u->writers--;
+	else
+		u->readers--;
+	last = !u->readers && !u->writers;
+	if (last) {
+		fd = u->fd;
+		u->fd = -1;
+		d->n_open--;
+	}
+	pthread_cond_broadcast(&d->uses_cond);
+	pthread_mutex_unlock(&d->uses_lock);
+	if (fd >= 0)
+		close(fd);
+	return last;
+}
+
+void volume_close(struct domain *d, struct volume_open *o)
+{
+	bool changed = take_bytes(d, o);
+
+	if (drop_handle(d, o) && o->write && changed)
+		tell_others(d, &o->ref);
+	hold_put(d, o->cover ? o->cover : o->volume);
+	hold_put(d, o->volume); /* the pin */
+	free(o);
+}
