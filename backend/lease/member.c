@@ -452,7 +452,7 @@ int member_backend_open(const struct lease_holder_options *o,
 	if (m->wake < 0)
 		r = err_new(-errno, "eventfd: %s", strerror(errno));
 	else
-		r = member_claim(m, o);
+		r = noticed(m, member_claim(m, o));
 	if (r < 0) {
 		member_free(&m->base);
 		return r;

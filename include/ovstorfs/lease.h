@@ -95,7 +95,8 @@ int lease_holder_start(const struct lease_holder_options *o,
 		       struct lease_holder **ret_holder);
 
 /* Serve one door: returns when its other end is closed. What was held stays
- * held, for the next door. Runs in the calling thread. */
+ * held, for the next door. Runs in the calling thread. sock is borrowed.
+ * Errors: -EBUSY another door is being served. */
 int lease_holder_serve(struct lease_holder *h, int sock);
 
 /* The descriptor that every process which may write to the storage must
