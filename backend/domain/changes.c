@@ -111,9 +111,10 @@ int changes_read_heads(struct storage *s, struct change_head *ret_intent,
 		       struct change_head *ret_done)
 {
 	auto_free uint8_t *buf = alloc_aligned(STORAGE_BLOCK);
-	int r = read_head(s, 0, buf, ret_intent);
+	int done = read_head(s, 1, buf, ret_done);
+	int intent = read_head(s, 0, buf, ret_intent);
 
-	return r < 0 ? r : read_head(s, 1, buf, ret_done);
+	return intent < 0 ? intent : done;
 }
 
 static int write_head(struct storage *s, uint64_t block,
@@ -144,6 +145,78 @@ int changes_format(struct storage *s)
 			return r;
 	}
 	return write_head(s, 0, &h) ?: write_head(s, 1, &h);
+}
+
+/* ---- the whole ring, offline ---- */
+
+/* An entry that was never used has the number 0. */
+static int entry_at(const uint8_t *block, uint64_t at,
+		    struct change_entry *ret_entry)
+{
+	struct change_entry e = { 0 };
+	int r = change_entry_parse(block + at % CHANGES_PER_BLOCK * ITEM, &e);
+
+	if (r == 0 && e.number && e.number % CHANGES_ENTRIES != at)
+		r = err_new(-EUCLEAN, "change ring: an entry in another's "
+				      "place");
+	if (r == 0)
+		*ret_entry = e;
+	return r;
+}
+
+int changes_each(struct storage *s, change_visitor *visit, void *arg)
+{
+	auto_free uint8_t *buf = alloc_aligned(STORAGE_BLOCK);
+	struct change_entry e;
+	uint64_t at;
+	int r = 0;
+
+	for (at = 0; at < CHANGES_ENTRIES; at++) {
+		if (at % CHANGES_PER_BLOCK == 0)
+			r = storage_area_read(s, AREA_CHANGES,
+					      (2 + at / CHANGES_PER_BLOCK) *
+						      STORAGE_BLOCK,
+					      buf, STORAGE_BLOCK);
+		if (r < 0)
+			return r;
+		e = (struct change_entry){ 0 };
+		visit(arg, at, entry_at(buf, at, &e), &e);
+	}
+	return 0;
+}
+
+/* Entries that are sound stay. */
+static int reset_block(struct storage *s, uint64_t block, uint8_t *buf)
+{
+	uint64_t offset = (2 + block) * STORAGE_BLOCK;
+	struct change_entry e, none = { 0 };
+	bool changed = false;
+	uint64_t i;
+	int r = storage_area_read(s, AREA_CHANGES, offset, buf, STORAGE_BLOCK);
+
+	if (r < 0)
+		return r;
+	for (i = 0; i < CHANGES_PER_BLOCK; i++) {
+		if (entry_at(buf, block * CHANGES_PER_BLOCK + i, &e) == 0)
+			continue;
+		change_entry_format(&none, buf + i * ITEM);
+		changed = true;
+	}
+	return changed ? storage_area_write(s, AREA_CHANGES, offset, buf,
+					    STORAGE_BLOCK) :
+			 0;
+}
+
+int changes_reset(struct storage *s, uint64_t number)
+{
+	auto_free uint8_t *buf = alloc_aligned(STORAGE_BLOCK);
+	struct change_head h = { .number = number };
+	uint64_t i;
+	int r = 0;
+
+	for (i = 0; i < CHANGES_BLOCKS && r == 0; i++)
+		r = reset_block(s, i, buf);
+	return r < 0 ? r : write_head(s, 0, &h) ?: write_head(s, 1, &h);
 }
 
 /* ---- the ring of an open domain ---- */

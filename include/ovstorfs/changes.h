@@ -36,12 +36,22 @@ void change_head_format(const struct change_head *h, uint8_t *out);
 int change_entry_parse(const uint8_t *b, struct change_entry *ret_entry);
 void change_entry_format(const struct change_entry *e, uint8_t *out);
 
-/* Read the two heads past all caches. */
+/* Read the two heads past all caches. Both are looked at, and what is sound
+ * is returned, whichever of them is the damaged one. */
 int changes_read_heads(struct storage *s, struct change_head *ret_intent,
 		       struct change_head *ret_done);
 
 /* Make the ring of a new domain. */
 int changes_format(struct storage *s);
+
+/* Every entry, with what is wrong with it: 0 or -EUCLEAN. */
+typedef void change_visitor(void *arg, uint64_t at, int error,
+			    const struct change_entry *e);
+int changes_each(struct storage *s, change_visitor *visit, void *arg);
+
+/* Mend the ring: damaged entries are emptied, and both heads say number, which
+ * is not below any that was ever used. Caller has the domain to itself. */
+int changes_reset(struct storage *s, uint64_t number);
 
 /* The ring of an open domain, at rest until changes_begin_turn(). */
 int changes_open(struct storage *s, struct changes **ret_changes);
