@@ -161,6 +161,16 @@ int store_record(struct storage *s, struct meta *m);
 /* Errors: -EINVAL not one. */
 int qcow2_parse_size(const uint8_t *header, size_t len, uint64_t *ret_size);
 
+/* Where the name of the backing file stands; len is 0 when there is none. */
+struct qcow2_backing {
+	uint64_t offset;
+	size_t len;
+};
+#define QCOW2_BACKING_MAX 1023
+/* Errors: -EINVAL not a header, or out of bounds. */
+int qcow2_parse_backing(const uint8_t *header, size_t len,
+			struct qcow2_backing *ret_backing);
+
 /* ---- turn.c: the domain lease, shared by what waits for it here ---- */
 
 int turn_open(struct domain *d);
