@@ -226,6 +226,11 @@ static const char *state_word(struct domain *d, const struct lease_member *m)
 	return m->state == LEASE_JOINED ? "ok" : "joining";
 }
 
+void domain_member(struct domain *d, struct lease_member *ret_member)
+{
+	lease_member(d->door, ret_member);
+}
+
 void domain_info(struct domain *d, struct domain_info *ret_info)
 {
 	struct domain_info i = { .source = d->options.source,

@@ -79,6 +79,8 @@ struct domain_info {
 	uint64_t change; /* number of the last one */
 };
 
+/* Who this host is in the domain. */
+void domain_member(struct domain *d, struct lease_member *ret_member);
 void domain_info(struct domain *d, struct domain_info *ret_info);
 
 struct image_info {
