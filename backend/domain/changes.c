@@ -51,11 +51,12 @@ int change_head_parse(const uint8_t *b, struct change_head *ret_head)
 {
 	if (memcmp(b, HEAD_MAGIC, 8) != 0)
 		return err_new(-EUCLEAN, "change ring: no head");
-	if (get_le(b + 8, 4) > CHANGES_VERSION)
-		return err_new(-EPROTONOSUPPORT, "change ring: written by a "
-						 "newer version");
+	/* The sum first: a flipped bit is no newer version. */
 	if (!sum_is_right(b))
 		return err_new(-EUCLEAN, "change ring: a damaged head");
+	if (get_le(b + 8, 4) != CHANGES_VERSION)
+		return err_new(-EPROTONOSUPPORT, "change ring: written by a "
+						 "newer version");
 	ret_head->txn.host = (uint32_t)get_le(b + 12, 4);
 	ret_head->number = get_le(b + 16, 8);
 	ret_head->txn.generation = get_le(b + 24, 8);
@@ -227,6 +228,7 @@ struct changes {
 	pthread_cond_t written; /* an intent write ended */
 	struct txn_id self;
 	bool known;	   /* the heads are as we left them */
+	bool unsettled;	   /* they may differ, or be damaged */
 	uint64_t intent;   /* durable */
 	uint64_t done;	   /* durable */
 	uint64_t next;	   /* last number given out */
@@ -268,6 +270,16 @@ uint64_t changes_number(struct changes *c)
 	return c->done;
 }
 
+static void highest(void *arg, uint64_t at, int error,
+		    const struct change_entry *e)
+{
+	uint64_t *number = arg;
+
+	(void)at;
+	if (error == 0 && e->number > *number)
+		*number = e->number;
+}
+
 int changes_begin_turn(struct changes *c, const struct txn_id *self,
 		       bool *ret_all)
 {
@@ -276,6 +288,8 @@ int changes_begin_turn(struct changes *c, const struct txn_id *self,
 	int r;
 
 	r = changes_read_heads(c->storage, &intent, &done);
+	if (r == -EUCLEAN)
+		r = changes_each(c->storage, highest, &c->next) ?: -EUCLEAN;
 	if (r < 0 && r != -EUCLEAN)
 		return r;
 	*ret_all = r < 0 || !c->known || intent.number != done.number ||
@@ -289,9 +303,37 @@ int changes_begin_turn(struct changes *c, const struct txn_id *self,
 		c->next = done.number;
 	if (c->done > c->next)
 		c->next = c->done;
+	c->unsettled = r < 0 || intent.number != done.number;
 	c->done = c->intent = c->next;
 	c->known = true;
 	return 0;
+}
+
+/* What a dead host meant to write, and what we could not, is over: by now it
+ * is read. Entries may be missing below the new number; hosts that miss one
+ * read everything. */
+int changes_settle(struct changes *c)
+{
+	auto_unlock(guard, &c->mutex);
+	struct change_head h = { .number = c->next, .txn = c->self };
+	int r;
+
+	if (!c->unsettled || c->open || !c->known)
+		return 0;
+	r = write_head(c->storage, 0, &h) ?: write_head(c->storage, 1, &h);
+	if (r < 0)
+		return err_add(r, "change ring");
+	c->intent = c->done = c->next;
+	c->unsettled = false;
+	return 0;
+}
+
+bool changes_are_settled(struct storage *s)
+{
+	struct change_head intent = { 0 }, done = { 0 };
+
+	return changes_read_heads(s, &intent, &done) == 0 &&
+	       intent.number == done.number;
 }
 
 /* Durable up to `number`, without the mutex while it is written: those who
@@ -310,30 +352,10 @@ static int write_intent(struct changes *c, uint64_t number)
 	c->writing = false;
 	if (r == 0)
 		c->intent = number;
+	else
+		c->unsettled = true;
 	pthread_cond_broadcast(&c->written);
 	return r;
-}
-
-int changes_join(struct changes *c, uint64_t *ret_number)
-{
-	auto_unlock(guard, &c->mutex);
-	uint64_t number = ++c->next;
-	int r;
-
-	c->open++;
-	while (c->intent < number) {
-		if (c->writing) {
-			pthread_cond_wait(&c->written, &c->mutex);
-			continue;
-		}
-		r = write_intent(c, c->next);
-		if (r < 0) {
-			c->open--;
-			return err_add(r, "change ring");
-		}
-	}
-	*ret_number = number;
-	return 0;
 }
 
 /* Bring the block that holds number's entry into memory. */
@@ -391,9 +413,10 @@ static int write_entries(struct changes *c)
 	return r;
 }
 
+/* Up to the durable intent: a number beyond it was never given out. */
 static int write_done(struct changes *c)
 {
-	struct change_head h = { .number = c->next, .txn = c->self };
+	struct change_head h = { .number = c->intent, .txn = c->self };
 	int r;
 
 	r = write_entries(c);
@@ -403,8 +426,41 @@ static int write_done(struct changes *c)
 		r = write_head(c->storage, 1, &h);
 	c->n_pending = 0;
 	if (r == 0)
-		c->done = c->next;
+		c->done = c->intent;
+	else
+		c->unsettled = true;
 	return r;
+}
+
+/* The last one that goes writes for all, also when it is one that could not
+ * even begin. */
+static int close_one(struct changes *c)
+{
+	if (--c->open || c->done == c->intent)
+		return 0;
+	return write_done(c);
+}
+
+int changes_join(struct changes *c, uint64_t *ret_number)
+{
+	auto_unlock(guard, &c->mutex);
+	uint64_t number = ++c->next;
+	int r;
+
+	c->open++;
+	while (c->intent < number) {
+		if (c->writing) {
+			pthread_cond_wait(&c->written, &c->mutex);
+			continue;
+		}
+		r = write_intent(c, c->next);
+		if (r < 0) {
+			(void)close_one(c);
+			return err_add(r, "change ring");
+		}
+	}
+	*ret_number = number;
+	return 0;
 }
 
 int changes_leave(struct changes *c, uint64_t number,
@@ -422,7 +478,6 @@ int changes_leave(struct changes *c, uint64_t number,
 	*e = entry ? *entry : (struct change_entry){ 0 };
 	e->number = number;
 	e->host = c->self.host;
-	if (--c->open == 0 && c->intent == c->next)
-		r = write_done(c);
+	r = close_one(c) ?: r;
 	return r < 0 ? err_add(r, "change ring") : 0;
 }

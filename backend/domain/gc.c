@@ -455,6 +455,19 @@ static void collect_all(struct found *f)
 	free(f->refs);
 }
 
+/* A change that died before its marker left nothing but an intent. */
+static int settle_changes(struct domain *d)
+{
+	auto_lockset struct lockset locks = LOCKSET_INIT;
+	int r;
+
+	if (changes_are_settled(d->storage))
+		return 0;
+	lockset_add(&locks, RANK_DOMAIN_LEASE, NULL, true);
+	r = lockset_take(&locks, d, now_ms() + TAKE_MS);
+	return r < 0 ? r : changes_settle(d->changes);
+}
+
 /* Everything, or only the images hinted at. */
 static int run_round(struct domain *d, bool all, const struct uuid *hints,
 		     size_t n_hints, struct found *f)
@@ -469,7 +482,7 @@ static int run_round(struct domain *d, bool all, const struct uuid *hints,
 	for (i = 0; r == 0 && !all && i < n_hints; i++)
 		r = find_image(f, &v, &hints[i]);
 	collect_all(f);
-	return r;
+	return r == 0 && all ? settle_changes(d) : r;
 }
 
 /* ---- the thread ---- */

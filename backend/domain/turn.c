@@ -60,7 +60,9 @@ static int look_around(struct domain *d)
 	self = (struct txn_id){ .host = m.host_id,
 				.generation = m.generation };
 	r = changes_begin_turn(d->changes, &self, &all);
-	return r == 0 && all ? load_domain(d) : r;
+	if (r == 0 && all)
+		r = load_domain(d) ?: changes_settle(d->changes);
+	return r;
 }
 
 /* Without the mutex: it may wait for the storage. */

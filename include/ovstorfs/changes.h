@@ -62,6 +62,14 @@ void changes_close(struct changes *c);
 int changes_begin_turn(struct changes *c, const struct txn_id *self,
 		       bool *ret_all);
 
+/* After everything was read: make the heads agree again, where a host died or
+ * a write failed. Nothing while changes are open. Caller has the domain
+ * lease. */
+int changes_settle(struct changes *c);
+
+/* Do the heads on storage agree? Needs no lease. */
+bool changes_are_settled(struct storage *s);
+
 /* Open a change: its number, with an intent that covers it durable. */
 int changes_join(struct changes *c, uint64_t *ret_number);
 
