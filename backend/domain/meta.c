@@ -190,6 +190,24 @@ static int damaged(const char *what)
 	return err_new(-EUCLEAN, "damaged record: %s", what);
 }
 
+/* Another digit where the version stands: was it written so, or is it a 1 in
+ * which a bit flipped? */
+static bool is_version_1(const char *text, const char *version,
+			 const char *nl, size_t len)
+{
+	size_t at = (size_t)(version - text), body = (size_t)(nl + 1 - text);
+	uint32_t sum;
+	char crc[CRC_DIGITS + 1];
+
+	if (nl - version != 2 + LENGTH_DIGITS + 1 + CRC_DIGITS)
+		return false;
+	sum = crc32c(crc32c(0, text, at), "1", 1);
+	sum = crc32c(sum, version + 1, (size_t)(nl - version) - 1 - CRC_DIGITS);
+	snprintf(crc, sizeof(crc), "%08x",
+		 crc32c(sum, nl + 1, len - body));
+	return memcmp(crc, nl - CRC_DIGITS, CRC_DIGITS) == 0;
+}
+
 static int digits_parse(const char *s, int n, int base, uint32_t *ret_value)
 {
 	char digits[16];
@@ -221,7 +239,8 @@ static int head_parse(const char *text, size_t len, enum meta_kind *ret_kind,
 	if (k == ARRAY_SIZE(kinds))
 		return damaged("its kind");
 	p += strlen(kinds[k]) + 1;
-	if (p[0] >= '2' && p[0] <= '9' && p[1] == ' ')
+	if (p[0] >= '2' && p[0] <= '9' && p[1] == ' ' &&
+	    !is_version_1(text, p, nl, len))
 		return err_new(-EPROTONOSUPPORT, "written by a newer version "
 						 "of ovstorfs (format %c)",
 			       p[0]);
@@ -233,8 +252,8 @@ static int head_parse(const char *text, size_t len, enum meta_kind *ret_kind,
 	    digits_parse(nl - CRC_DIGITS, CRC_DIGITS, 16, &crc) < 0 ||
 	    p[2 + LENGTH_DIGITS] != ' ')
 		return damaged("its first line");
-	if (body > len - (size_t)(nl + 1 - text))
-		return damaged("it is cut off");
+	if (body != len - (size_t)(nl + 1 - text))
+		return damaged("it is cut off, or something follows it");
 	sum = crc32c(crc32c(0, text, head), nl + 1, body);
 	if (sum != crc)
 		return damaged("its check sum is wrong");
