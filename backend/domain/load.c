@@ -106,6 +106,14 @@ static void read_image(struct domain *d, struct loaded *l)
 			  &l->meta);
 
 	l->has_meta = r == 0;
+	/* In the trash the record of the removal counts too: it says for how
+	 * long nothing may be deleted. */
+	if (r == 0 && l->entry.ref.dir == RECORD_REMOVED) {
+		auto_meta struct meta m = { 0 };
+
+		r = load_meta(d->storage, &l->entry.ref, RECORD_REMOVED,
+			      META_IMAGE, &m);
+	}
 	if (r < 0 && (l->entry.ref.dir == RECORD_LIVE ||
 		      l->entry.ref.dir == RECORD_REMOVED))
 		note(l, r);
