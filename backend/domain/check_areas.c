@@ -195,6 +195,10 @@ static void check_heads(struct check *c)
 	struct change_head intent = { 0 }, done = { 0 };
 	int r = changes_read_heads(c->storage, &intent, &done);
 
+	check_number(c, intent.number);
+	check_number(c, done.number);
+	if (r == -EPROTONOSUPPORT)
+		c->repair = false;
 	if (r < 0) {
 		check_found(c, RING, false, 0, "%s", err_text(r));
 	} else if (intent.number != done.number) {
@@ -209,8 +213,6 @@ static void check_heads(struct check *c)
 			    (unsigned long long)intent.number,
 			    (unsigned long long)c->highest);
 	}
-	check_number(c, intent.number);
-	check_number(c, done.number);
 }
 
 int check_ring(struct check *c)

@@ -164,12 +164,13 @@ static void check_trashed(struct check *c, const struct object *o)
 	const struct ref *ref = &o->entry.ref;
 	auto_meta struct meta m = { 0 };
 	int r = load_meta(c->storage, ref, RECORD_REMOVED, META_IMAGE, &m);
+	bool mend = c->repair && (r == -EUCLEAN || r == -ENOENT);
 
 	if (r < 0) {
 		auto_free char *why = xstrdup(err_text(r));
 
 		check_found(c, ref_name(ref),
-			    c->repair && rebuild_retention(c, ref), 0,
+			    mend && rebuild_retention(c, ref), 0,
 			    "the record of its removal: %s", why);
 		return;
 	}
@@ -183,6 +184,8 @@ static void check_image(struct check *c, struct object *o)
 	const struct ref *ref = &o->entry.ref;
 	auto_free char *why = NULL;
 	int r = read_record(c, o);
+	/* What a newer version wrote is sound. */
+	bool mend = c->repair && (r == -EUCLEAN || r == -ENOENT);
 
 	if (ref->dir == RECORD_NEW || ref->dir == RECORD_DYING) {
 		check_marker(c, o, ref->dir);
@@ -199,8 +202,8 @@ static void check_image(struct check *c, struct object *o)
 				      BIT(RECORD_REMOVING));
 	/* Last: it uses up a marker's name. */
 	if (why)
-		check_found(c, ref_name(ref),
-			    c->repair && rebuild_image(c, ref), 0, "%s", why);
+		check_found(c, ref_name(ref), mend && rebuild_image(c, ref), 0,
+			    "%s", why);
 }
 
 /* ---- volumes ---- */
