@@ -107,7 +107,8 @@ static char *line_of(const char *event, unsigned int host,
 			       json_object_new_string(
 				       result < 0 ? err_name(result) : "ok"));
 	line = xprintf("%s\n", json_object_to_json_string_ext(
-				       o, JSON_C_TO_STRING_SPACED));
+				       o, JSON_C_TO_STRING_SPACED |
+						  JSON_C_TO_STRING_NOSLASHESCAPE));
 	json_object_put(o);
 	return line;
 }

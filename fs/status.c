@@ -105,7 +105,8 @@ void status_json(struct server *s, struct strbuf *out)
 	json_object_object_add(o, "collector", collector_of(&i));
 	strbuf_puts(out, json_object_to_json_string_ext(
 				 o, JSON_C_TO_STRING_PRETTY |
-					    JSON_C_TO_STRING_SPACED));
+					    JSON_C_TO_STRING_SPACED |
+					    JSON_C_TO_STRING_NOSLASHESCAPE));
 	strbuf_puts(out, "\n");
 	json_object_put(o);
 }

@@ -14,6 +14,8 @@
 #include "ovstorfs/server.h"
 #include "ovstorfs/worker.h"
 
+#define INTERRUPT_GRACE_MS 1000
+
 struct pool {
 	struct server *server;
 	pthread_mutex_t mutex;
@@ -66,7 +68,7 @@ static void on_interrupt(fuse_req_t req, void *data)
 
 	(void)req;
 	pthread_mutex_lock(&w->mutex);
-	v->interrupted = true;
+	v->interrupted = now_ms();
 	pthread_cond_broadcast(&w->cond);
 	pthread_mutex_unlock(&w->mutex);
 }
@@ -277,9 +279,14 @@ static void answer_for(struct watch *w, struct verb *v)
 	pthread_cond_broadcast(&w->cond);
 }
 
-static bool is_due(const struct verb *v, uint64_t now)
+/* Any signal interrupts, and few programs expect EINTR of a file: only who
+ * would wait long gets it. */
+static uint64_t due_at(const struct verb *v)
 {
-	return !v->answered && (v->interrupted || now >= v->by.deadline);
+	uint64_t grace = v->interrupted + INTERRUPT_GRACE_MS;
+
+	return v->interrupted && grace < v->by.deadline ? grace :
+							  v->by.deadline;
 }
 
 static struct verb *find_due(struct watch *w, uint64_t *ret_next)
@@ -289,10 +296,12 @@ static struct verb *find_due(struct watch *w, uint64_t *ret_next)
 
 	*ret_next = now + 3600 * 1000;
 	TAILQ_FOREACH(v, &w->verbs, watched) {
-		if (is_due(v, now))
+		if (v->answered)
+			continue;
+		if (now >= due_at(v))
 			return v;
-		if (!v->answered && v->by.deadline < *ret_next)
-			*ret_next = v->by.deadline;
+		if (due_at(v) < *ret_next)
+			*ret_next = due_at(v);
 	}
 	return NULL;
 }

@@ -163,8 +163,10 @@ void domain_close(struct domain *d)
 {
 	if (!d)
 		return;
-	pulse_close(d);
 	gc_close(d);
+	if (d->door)
+		hold_close(d);
+	pulse_close(d);
 	turn_close(d);
 	if (d->door)
 		lease_door_close(d->door);

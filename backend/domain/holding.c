@@ -8,6 +8,7 @@
  * wait. A volume with a use is never forgotten. */
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "ovstorfs/auto.h"
 #include "ovstorfs/err.h"
@@ -273,5 +274,35 @@ int hold_check_idle(struct domain *d, const struct uuid *volume,
 		pthread_mutex_unlock(&d->uses_lock);
 		if (!may_end)
 			return r;
+	}
+}
+
+/* A volume whose lease is held and was not tried. Caller has uses_lock. */
+static struct volume *next_held(struct domain *d)
+{
+	size_t cursor = 0;
+	struct volume *v;
+
+	while ((v = map_each(&d->volumes, &cursor)))
+		if (v->use && v->use->held && !v->use->gave_up)
+			return v;
+	return NULL;
+}
+
+void hold_close(struct domain *d)
+{
+	auto_unlock(guard, &d->uses_lock);
+	struct volume *v;
+
+	while ((v = next_held(d))) {
+		struct use *u = v->use;
+
+		if (u->fd >= 0)
+			close(u->fd);
+		u->fd = -1;
+		u->readers = u->writers = 0;
+		u->refs = 1; /* keeps u while its lease is given up */
+		u->gave_up = true;
+		give_up(d, v);
 	}
 }

@@ -26,6 +26,7 @@ struct use {
 	unsigned int readers, writers, flushed;
 	bool lingering; /* closed, but somebody may still write */
 	bool dirty;	/* was open for writing since the lease came */
+	bool gave_up;	/* the domain is being closed: tried once */
 	int fd;
 	struct ref ref;
 };
@@ -193,6 +194,9 @@ void hold_put(struct domain *d, struct volume *v);
  * matter. */
 int hold_check_idle(struct domain *d, const struct uuid *volume,
 		    bool writers_only);
+/* Give up all leases at the end of the mount; one whose volume somebody can
+ * still write stays with the holder. No request is at work any more. */
+void hold_close(struct domain *d);
 /* Look after leases whose volumes others may still write. Once a second. */
 void hold_probe(struct domain *d);
 

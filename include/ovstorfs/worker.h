@@ -3,7 +3,8 @@
  * threads and are answered from a pool.
  *
  * Each has a deadline. Past it the caller is answered - EAGAIN where nothing
- * was begun, ETIMEDOUT else - and so is an interrupted one (EINTR), while the
+ * was begun, ETIMEDOUT else - and so is one that was interrupted a second ago
+ * (EINTR), while the
  * work goes on to its end under its locks; its thread is counted as stuck and
  * the pool gets another one in its place. */
 #ifndef OVSTORFS_WORKER_H
@@ -40,7 +41,7 @@ struct verb {
 
 	/* worker.c's own; guarded by the watch's mutex */
 	bool begun, answered, answering, late;
-	bool interrupted;
+	uint64_t interrupted; /* when; now_ms() clock */
 	uint64_t started; /* us */
 	struct pool *pool;
 	STAILQ_ENTRY(verb) queued;
