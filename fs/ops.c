@@ -18,20 +18,19 @@
 #define TIMEOUT_ALONE 86400.0
 #define TIMEOUT_SHARED 1.0
 
-static double timeout = TIMEOUT_SHARED;
-
 static struct server *server_of(fuse_req_t req)
 {
 	return fuse_req_userdata(req);
 }
 
-double attr_timeout_of(const struct node *n)
+double attr_timeout_of(const struct server *s, const struct node *n)
 {
 	/* A mapping changes an open file without a word to anyone, and the
 	 * state files have other contents each time. */
 	if (n->kind == NODE_VOLUME && n->volume.open)
 		return 0;
-	return n->kind == NODE_FIXED && n->ops->type == S_IFREG ? 0 : timeout;
+	return n->kind == NODE_FIXED && n->ops->type == S_IFREG ? 0 :
+								  s->timeout;
 }
 
 void entry_fill(struct server *s, const struct node *n,
@@ -40,8 +39,8 @@ void entry_fill(struct server *s, const struct node *n,
 	memset(e, 0, sizeof(*e));
 	e->ino = n->ino;
 	e->generation = node_generation(n);
-	e->entry_timeout = timeout;
-	e->attr_timeout = attr_timeout_of(n);
+	e->entry_timeout = s->timeout;
+	e->attr_timeout = attr_timeout_of(s, n);
 	node_stat(s, n, &e->attr);
 }
 
@@ -84,8 +83,8 @@ static void op_init(void *data, struct fuse_conn_info *conn)
 {
 	struct server *s = data;
 
-	timeout = s->options->locks == LEASE_LOCKS_LOCAL ? TIMEOUT_ALONE :
-							   TIMEOUT_SHARED;
+	s->timeout = s->options->locks == LEASE_LOCKS_LOCAL ? TIMEOUT_ALONE :
+							      TIMEOUT_SHARED;
 	/* Without it each write costs a question for a capability. */
 	want(conn, FUSE_CAP_HANDLE_KILLPRIV_V2);
 	want(conn, FUSE_CAP_READDIRPLUS);
@@ -139,7 +138,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino,
 		return;
 	}
 	node_stat(s, &n, &st);
-	fuse_reply_attr(req, &st, attr_timeout_of(&n));
+	fuse_reply_attr(req, &st, attr_timeout_of(s, &n));
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)

@@ -58,7 +58,7 @@ static void set_oom_score(void)
 				 O_WRONLY | O_CLOEXEC);
 
 	if (fd < 0 || write_full(fd, "-900", 4) < 0)
-		log_warn("oom_score_adj cannot be set");
+		log_debug(LOG_FUSE, "oom_score_adj cannot be set");
 }
 
 /* Small stacks first: what is locked should be little. */
@@ -73,14 +73,15 @@ static void harden(void)
 	}
 	set_oom_score();
 	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0)
-		log_warn("PR_SET_IO_FLUSHER: %s", strerror(errno));
+		log_debug(LOG_FUSE, "PR_SET_IO_FLUSHER: %s",
+			  strerror(errno));
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK);
 	pthread_setattr_default_np(&attr);
 	pthread_attr_destroy(&attr);
 	if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0)
-		log_warn("mlockall: %s", strerror(errno));
+		log_info("memory is not locked: %s", strerror(errno));
 #else
 	(void)attr;
 #endif

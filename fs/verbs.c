@@ -409,7 +409,7 @@ static void answer_attr(struct verb *v)
 	}
 	node_stat(v->server, &n, &st);
 	if (verb_answers(v))
-		fuse_reply_attr(v->req, &st, attr_timeout_of(&n));
+		fuse_reply_attr(v->req, &st, attr_timeout_of(v->server, &n));
 }
 
 static void set_overrides(struct server *s, fuse_ino_t ino,
@@ -474,7 +474,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
 		return;
 	}
 	node_stat(s, &n, &st);
-	fuse_reply_attr(req, &st, attr_timeout_of(&n));
+	fuse_reply_attr(req, &st, attr_timeout_of(s, &n));
 }
 
 /* XATTR_CREATE and XATTR_REPLACE. */

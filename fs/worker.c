@@ -16,6 +16,9 @@
 
 #define INTERRUPT_GRACE_MS 1000
 
+/* What only waits gives up at the deadline by itself, with a reason. */
+#define LATE_MS 250
+
 struct pool {
 	struct server *server;
 	pthread_mutex_t mutex;
@@ -284,9 +287,11 @@ static void answer_for(struct watch *w, struct verb *v)
 static uint64_t due_at(const struct verb *v)
 {
 	uint64_t grace = v->interrupted + INTERRUPT_GRACE_MS;
+	uint64_t late = v->by.deadline == UINT64_MAX ?
+				UINT64_MAX :
+				v->by.deadline + LATE_MS;
 
-	return v->interrupted && grace < v->by.deadline ? grace :
-							  v->by.deadline;
+	return v->interrupted && grace < late ? grace : late;
 }
 
 static struct verb *find_due(struct watch *w, uint64_t *ret_next)

@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Attributes: what there are, how they read, and which verb sets them.
  * One table for each kind of object; ovstorfs-xattr(7). */
-#include <fcntl.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "ovstorfs.h"
 #include "ovstorfs/auto.h"
 #include "ovstorfs/err.h"
-#include "ovstorfs/io.h"
 #include "ovstorfs/set.h"
 
 /* Append the value; false: has none. Caller holds d->tree. */
@@ -188,51 +184,19 @@ READER(volume_legality)
 	return put(out, legality_word(v->legality));
 }
 
-/* While it is open the file's header is the truth. */
-static uint64_t capacity_now(struct domain *d, const struct volume *v)
-{
-	uint64_t capacity = v->capacity;
-	uint8_t header[QCOW2_HEADER];
-	int fd = -1;
-
-	pthread_mutex_lock(&d->uses_lock);
-	if (v->use && v->use->fd >= 0)
-		fd = v->use->fd;
-	if (fd >= 0 && v->format == FORMAT_QCOW2 &&
-	    pread(fd, header, sizeof(header), 0) == sizeof(header))
-		(void)qcow2_parse_size(header, sizeof(header), &capacity);
-	pthread_mutex_unlock(&d->uses_lock);
-	return capacity;
-}
-
-static void bytes_now(struct domain *d, const struct volume *v,
-		      struct storage_bytes *ret_bytes)
-{
-	struct stat st;
-
-	*ret_bytes = v->bytes;
-	pthread_mutex_lock(&d->uses_lock);
-	if (v->use && v->use->fd >= 0 && fstat(v->use->fd, &st) == 0) {
-		ret_bytes->size = (uint64_t)st.st_size;
-		ret_bytes->allocated = (uint64_t)st.st_blocks * 512;
-	}
-	pthread_mutex_unlock(&d->uses_lock);
-}
-
 READER(volume_capacity)
 {
 	struct storage_bytes b;
 
-	bytes_now(d, v, &b);
-	return put_u64(out, v->format == FORMAT_QCOW2 ? capacity_now(d, v) :
-							b.size);
+	volume_bytes_now(d, v, &b);
+	return put_u64(out, v->format == FORMAT_QCOW2 ? v->capacity : b.size);
 }
 
 READER(volume_allocated)
 {
 	struct storage_bytes b;
 
-	bytes_now(d, v, &b);
+	volume_bytes_now(d, v, &b);
 	return put_u64(out, b.allocated);
 }
 

@@ -7,6 +7,7 @@
  * fsynced. While one thread takes or gives a lease the use is busy and others
  * wait. A volume with a use is never forgotten. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #include "ovstorfs/log.h"
 #include "ovstorfs/model.h"
 
+#define REFRESH_MAX 64
 #define FLUSHED_WAIT_MS 1000
 #define PROBE_TRIES 6 /* 1, 2, 4 ... ms: a last fput() comes a little late */
 
@@ -64,13 +66,15 @@ static int take_lease(struct domain *d, struct use *u, const struct ref *ref,
 		      enum lease_mode mode, uint64_t deadline)
 {
 	struct lease_ref lease;
+	bool shared = u->held;
 	int r;
 
 	u->busy = true;
 	pthread_mutex_unlock(&d->uses_lock);
 	r = lease_of(d, ref, &lease);
 	if (r == 0)
-		r = lease_take(d->door, &lease, mode, true, deadline);
+		r = shared ? lease_upgrade(d->door, &lease, deadline) :
+			     lease_take(d->door, &lease, mode, true, deadline);
 	pthread_mutex_lock(&d->uses_lock);
 	u->busy = false;
 	if (r == 0) {
@@ -274,6 +278,60 @@ int hold_check_idle(struct domain *d, const struct uuid *volume,
 		pthread_mutex_unlock(&d->uses_lock);
 		if (!may_end)
 			return r;
+	}
+}
+
+/* The volumes that are open for writing as qcow2, from a place in the map on;
+ * descriptors of our own for what is read outside of the locks. */
+static size_t find_written(struct domain *d, size_t *cursor, struct uuid *ids,
+			   int *fds, size_t max)
+{
+	struct volume *v;
+	size_t n = 0;
+
+	pthread_rwlock_rdlock(&d->tree);
+	pthread_mutex_lock(&d->uses_lock);
+	while (n < max && (v = map_each(&d->volumes, cursor))) {
+		if (v->format != FORMAT_QCOW2 || !v->use || !v->use->writers)
+			continue;
+		fds[n] = fcntl(v->use->fd, F_DUPFD_CLOEXEC, 64);
+		ids[n++] = v->id;
+	}
+	if (n < max)
+		*cursor = 0;
+	pthread_mutex_unlock(&d->uses_lock);
+	pthread_rwlock_unlock(&d->tree);
+	return n;
+}
+
+static void refresh_one(struct domain *d, const struct uuid *id, int fd)
+{
+	uint8_t header[QCOW2_HEADER];
+	uint64_t capacity;
+	struct volume *v;
+
+	if (pread(fd, header, sizeof(header), 0) != sizeof(header) ||
+	    qcow2_parse_size(header, sizeof(header), &capacity) < 0)
+		return;
+	pthread_rwlock_wrlock(&d->tree);
+	v = model_volume(d, id);
+	if (v && v->format == FORMAT_QCOW2)
+		v->capacity = capacity;
+	pthread_rwlock_unlock(&d->tree);
+}
+
+void hold_refresh(struct domain *d)
+{
+	struct uuid ids[REFRESH_MAX];
+	int fds[REFRESH_MAX];
+	size_t i, n;
+
+	n = find_written(d, &d->refresh_cursor, ids, fds, REFRESH_MAX);
+	for (i = 0; i < n; i++) {
+		if (fds[i] < 0)
+			continue;
+		refresh_one(d, &ids[i], fds[i]);
+		close(fds[i]);
 	}
 }
 

@@ -62,7 +62,7 @@ int locktab_take(struct locktab *t, struct lock *l, uint64_t deadline)
 		return 0;
 	TAILQ_REMOVE(&t->queue, l, link);
 	pthread_cond_broadcast(&t->cond);
-	return err_new(-ETIMEDOUT, "another operation on it goes on");
+	return err_new(-EAGAIN, "another operation on it goes on");
 }
 
 void locktab_release(struct locktab *t, struct lock *l)

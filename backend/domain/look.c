@@ -29,23 +29,23 @@ static void image_tell(const struct image *img, struct image_info *i)
 
 /* While it is open the file itself knows best, and tells without asking the
  * server of a network file system. */
-static void fresh_bytes(struct domain *d, const struct volume *v,
-			struct volume_info *i)
+bool volume_bytes_now(struct domain *d, const struct volume *v,
+		      struct storage_bytes *ret_bytes)
 {
+	auto_unlock(guard, &d->uses_lock);
 	struct statx sx;
 
-	pthread_mutex_lock(&d->uses_lock);
-	if (v->use && v->use->fd >= 0) {
-		i->open = true;
-		if (statx(v->use->fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC,
-			  STATX_SIZE | STATX_BLOCKS | STATX_MTIME, &sx) == 0) {
-			i->bytes.size = sx.stx_size;
-			i->bytes.allocated = sx.stx_blocks * 512;
-			i->bytes.mtime.tv_sec = sx.stx_mtime.tv_sec;
-			i->bytes.mtime.tv_nsec = sx.stx_mtime.tv_nsec;
-		}
-	}
-	pthread_mutex_unlock(&d->uses_lock);
+	*ret_bytes = v->bytes;
+	if (!v->use || v->use->fd < 0)
+		return false;
+	if (statx(v->use->fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC,
+		  STATX_SIZE | STATX_BLOCKS | STATX_MTIME, &sx) < 0)
+		return true;
+	ret_bytes->size = sx.stx_size;
+	ret_bytes->allocated = sx.stx_blocks * 512;
+	ret_bytes->mtime.tv_sec = sx.stx_mtime.tv_sec;
+	ret_bytes->mtime.tv_nsec = sx.stx_mtime.tv_nsec;
+	return true;
 }
 
 static void volume_tell(struct domain *d, const struct volume *v,
@@ -61,7 +61,7 @@ static void volume_tell(struct domain *d, const struct volume *v,
 		.created = v->created,
 		.bytes = v->bytes,
 	};
-	fresh_bytes(d, v, i);
+	i->open = volume_bytes_now(d, v, &i->bytes);
 }
 
 static struct image *live_image(struct domain *d, const struct uuid *id)

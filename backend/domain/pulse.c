@@ -80,6 +80,7 @@ static void *pulse_thread(void *arg)
 		pthread_mutex_unlock(&p->mutex);
 		beat(d);
 		hold_probe(d);
+		hold_refresh(d);
 		pthread_mutex_lock(&p->mutex);
 	}
 	pthread_mutex_unlock(&p->mutex);

@@ -198,8 +198,7 @@ static int refusal(const struct turn *t, uint64_t tries_before)
 {
 	if (t->tries > tries_before && t->failed)
 		return err_new(t->error, "%s", t->text);
-	return err_new(-ETIMEDOUT, "the domain lease was not to be had in "
-				   "time");
+	return err_new(-EAGAIN, "the domain lease was not to be had in time");
 }
 
 int turn_enter(struct domain *d, uint64_t deadline)

@@ -78,8 +78,9 @@ static void take_bytes(struct resize *z)
 	pthread_rwlock_unlock(&z->d->tree);
 }
 
-/* The lease is this host's already: nobody else can see or change the size. */
-static int resize_open(struct resize *z)
+/* The lease is this host's already: nobody else can see or change the size.
+ * *ret_done: false when the volume was closed before we had its lock. */
+static int resize_open(struct resize *z, bool *ret_done)
 {
 	auto_lockset struct lockset locks = LOCKSET_INIT;
 	int r;
@@ -92,8 +93,9 @@ static int resize_open(struct resize *z)
 	r = check(z);
 	if (r < 0)
 		return r;
+	*ret_done = z->open;
 	if (!z->open)
-		return err_new(-EAGAIN, "it was closed meanwhile");
+		return 0;
 	r = fault_point("volume_resize.open") ?:
 	    storage_data_resize(z->d->storage, &z->ref, z->size);
 	if (r == 0)
@@ -170,9 +172,10 @@ int volume_resize(struct domain *d, const struct caller *by,
 				     .volume = *volume,
 				     .dir = RECORD_LIVE },
 			    .size = size };
+	bool done = false;
 	int r = domain_may_change(d) ?: check(&z);
 
-	if (r < 0)
-		return r;
-	return z.open && !z.reserve ? resize_open(&z) : resize_txn(&z);
+	if (r == 0 && z.open && !z.reserve)
+		r = resize_open(&z, &done);
+	return r < 0 || done ? r : resize_txn(&z);
 }

@@ -283,7 +283,8 @@ static void do_take(struct lease_holder *h, unsigned int seat, struct job *j)
 		r = not_a_member(&h->member);
 	else if (j->req.deadline && now_ms() > j->req.deadline)
 		r = err_new(-ETIMEDOUT, "sanlock did not answer in time");
-	else if (e && e->door)
+	else if (e && e->door &&
+		 !(j->req.op == LEASE_UPGRADE && e->door == j->door))
 		r = err_new(-EBUSY, "lease %s: this mount has it", e->name);
 	else {
 		if (fresh)
@@ -356,7 +357,7 @@ static void *seat_thread(void *arg)
 
 	while ((j = job_next(h, s->number))) {
 		err_clear();
-		if (j->req.op == LEASE_TAKE)
+		if (j->req.op == LEASE_TAKE || j->req.op == LEASE_UPGRADE)
 			do_take(h, s->number, j);
 		else if (j->req.op == LEASE_RELEASE ||
 			 j->req.op == LEASE_DECLINE)

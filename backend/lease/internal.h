@@ -15,6 +15,7 @@
 
 enum lease_op {
 	LEASE_TAKE = 1,
+	LEASE_UPGRADE, /* what this door has shared, exclusively */
 	LEASE_RELEASE,
 	LEASE_DECLINE, /* a grant that came too late */
 	LEASE_HOLDERS,
@@ -23,7 +24,7 @@ enum lease_op {
 
 struct lease_request {
 	uint64_t id;
-	uint64_t deadline; /* with LEASE_TAKE; 0: one attempt */
+	uint64_t deadline; /* with TAKE, UPGRADE; 0: one attempt */
 	uint32_t op;
 	uint32_t mode;
 	uint32_t persistent;

@@ -432,6 +432,32 @@ int lease_take(struct lease_door *d, const struct lease_ref *ref,
 	return r;
 }
 
+int lease_upgrade(struct lease_door *d, const struct lease_ref *ref,
+		  uint64_t deadline)
+{
+	auto_unlock(guard, &d->lock);
+	struct lease *l = lease_find_or_add(d, ref->name);
+	struct lease_request req;
+	struct lease_reply reply;
+	int r;
+
+	if (l->phase != HELD) {
+		lease_set(d, l, l->phase);
+		return err_new(-EBUSY, "lease %s: not held", ref->name);
+	}
+	request_init(&req, LEASE_UPGRADE, ref->name);
+	req.ref = *ref;
+	req.mode = LEASE_EXCLUSIVE;
+	req.persistent = true;
+	req.deadline = deadline;
+	l->phase = ASKED;
+	d->held--;
+	/* To the end: until it is answered nobody knows how it is held. */
+	r = call_wait(d, call_send(d, l, &req), UINT64_MAX, &reply);
+	lease_set(d, l, HELD);
+	return r;
+}
+
 int lease_release(struct lease_door *d, const char *name)
 {
 	auto_unlock(guard, &d->lock);

@@ -144,6 +144,12 @@ void lease_member(struct lease_door *d, struct lease_member *ret_member);
 int lease_take(struct lease_door *d, const struct lease_ref *ref,
 	       enum lease_mode mode, bool persistent, uint64_t deadline);
 
+/* Have exclusively what this door has shared. Errors: -EBUSY other hosts
+ * share it; it then stays shared. Waits as long as sanlock needs; tries again
+ * until deadline (0: once). */
+int lease_upgrade(struct lease_door *d, const struct lease_ref *ref,
+		  uint64_t deadline);
+
 /* Give it back; waits as long as sanlock needs. Errors: -EIO sanlock or the
  * holder is gone: it then counts as held still; -ENOENT nobody has it. */
 int lease_release(struct lease_door *d, const char *name);

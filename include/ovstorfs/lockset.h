@@ -42,7 +42,8 @@ void lockset_add(struct lockset *ls, enum lock_rank rank,
 		 const struct uuid *id, bool exclusive);
 
 /* Take what was added. Errors: -EBUSY a volume lease is another host's;
- * -EAGAIN not joined; -ETIMEDOUT; nothing is held then. */
+ * -EAGAIN not joined, or something is not free by the deadline; nothing is
+ * held then. */
 int lockset_take(struct lockset *ls, struct domain *d, uint64_t deadline);
 
 /* What nearly every verb needs: the domain lease, and the image to itself. */

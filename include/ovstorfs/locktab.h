@@ -38,7 +38,7 @@ void locktab_init(struct locktab *t);
 void locktab_fini(struct locktab *t);
 
 /* Queue for l (rank, id and exclusive are set) and wait until it is granted.
- * Errors: -ETIMEDOUT at the deadline (now_ms() clock; 0: at once). Owner: l
+ * Errors: -EAGAIN at the deadline (now_ms() clock; 0: at once). Owner: l
  * belongs to the table until locktab_release(). */
 int locktab_take(struct locktab *t, struct lock *l, uint64_t deadline);
 void locktab_release(struct locktab *t, struct lock *l);

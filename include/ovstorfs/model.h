@@ -96,6 +96,7 @@ struct domain {
 	pthread_cond_t uses_cond;
 	LIST_HEAD(, volume) lingering;
 	unsigned int n_open, n_lingering;
+	size_t refresh_cursor; /* the pulse's own */
 
 	struct turn *turn;
 	struct changes *changes;
@@ -135,6 +136,13 @@ void volume_from_meta(struct volume *v, const struct meta *m);
 void volume_to_meta(const struct volume *v, struct meta *ret_meta);
 void image_from_meta(struct image *img, const struct meta *m);
 void image_to_meta(const struct image *img, struct meta *ret_meta);
+
+/* ---- look.c ---- */
+
+/* Size and times, fresh where v is open, which is returned. Caller holds
+ * d->tree. */
+bool volume_bytes_now(struct domain *d, const struct volume *v,
+		      struct storage_bytes *ret_bytes);
 
 /* ---- load.c ---- */
 
@@ -197,6 +205,9 @@ int hold_check_idle(struct domain *d, const struct uuid *volume,
 /* Give up all leases at the end of the mount; one whose volume somebody can
  * still write stays with the holder. No request is at work any more. */
 void hold_close(struct domain *d);
+/* What the headers of open qcow2 volumes say may change under their writers:
+ * read some of them again. Once a second. */
+void hold_refresh(struct domain *d);
 /* Look after leases whose volumes others may still write. Once a second. */
 void hold_probe(struct domain *d);
 

@@ -50,7 +50,7 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 /* Fill the answer of a lookup. */
 void entry_fill(struct server *s, const struct node *n,
 		struct fuse_entry_param *e);
-double attr_timeout_of(const struct node *n);
+double attr_timeout_of(const struct server *s, const struct node *n);
 
 /* A refusal stops here: one line in the log, the text on the object. */
 void refuse(struct server *s, const char *what, const struct ref *ref,

@@ -39,6 +39,7 @@ struct server {
 	struct fuse_session *session;
 	struct shared *shared;
 	time_t started;
+	double timeout;	  /* seconds that the kernel may believe us */
 	bool passthrough; /* kernel and library have it, and it is wanted */
 
 	struct pool *verbs;  /* whatever may wait */
