@@ -317,10 +317,11 @@ int lease_door_open(int sock, void (*changed)(void *arg), void *arg,
 	setsockopt(sock, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
 	pthread_mutex_init(&d->lock, NULL);
 	cond_init(&d->event);
+	/* Before the threads: changed() may come, and use it, at once. */
+	*ret_door = d;
 	if (pthread_create(&d->reader, NULL, reader_thread, d) != 0 ||
 	    pthread_create(&d->notifier, NULL, notifier_thread, d) != 0)
 		abort(); /* as without memory */
-	*ret_door = d;
 	return 0;
 }
 
