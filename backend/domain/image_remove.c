@@ -190,8 +190,8 @@ static int remove_image(struct domain *d, const struct caller *by,
 		return r;
 	mark_removed(d, image, &m);
 	r = txn_commit(&txn);
-	if (!retention)
-		gc_wake(d, image);
+	/* It collects the image now, or learns when that is due. */
+	gc_wake(d, image);
 	return r;
 }
 
