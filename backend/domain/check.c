@@ -4,9 +4,8 @@
  * A pass reads everything and keeps each broken rule with its object. Where a
  * mount may be at work, a pass also meets changes half done: then a second
  * one follows a moment later, and only what both saw is told. Nothing is
- * repaired under a mount, and no bytes are ever deleted but orphans of size
- * 0. */
-#include <fcntl.h>
+ * repaired under a mount, which the caller keeps out by its lock, and no bytes
+ * are ever deleted but orphans of size 0. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -139,29 +138,6 @@ static void report(const struct check *c, const struct check *first,
 
 /* ---- the passes ---- */
 
-/* Keeps mounts of this machine out while we write: they lock the same file. */
-static int lock_domain(struct storage *s, int *ret_fd)
-{
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	auto_close int fd = -1;
-	char path[PATH_MAX];
-	uint64_t offset = 0;
-	int r = storage_place(s, PLACE_LOCK, path, &offset);
-
-	if (r < 0)
-		return r;
-	fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	if (fd < 0)
-		return err_new(-errno, "open %s: %s", path, strerror(errno));
-	if (fcntl(fd, F_OFD_SETLK, &lock) < 0)
-		return err_new(errno == EACCES || errno == EAGAIN ? -EBUSY :
-								    -errno,
-			       "the domain is in use on this host: unmount it "
-			       "before it is repaired");
-	*ret_fd = steal_fd(&fd);
-	return 0;
-}
-
 static int pass(struct storage *s, const char *source,
 		const struct check_options *o, struct check *c)
 {
@@ -198,15 +174,11 @@ int check_domain(const char *source, const struct check_options *o,
 	bool repair = o->repair && !o->mounted;
 	struct check_result res = { 0 };
 	struct storage *s = NULL;
-	auto_close int lock = -1;
 	int r = storage_open(source, !repair, &s);
 
 	if (r < 0)
 		return r;
-	if (repair)
-		r = lock_domain(s, &lock);
-	if (r == 0)
-		r = check_open(s, source, o, &res);
+	r = check_open(s, source, o, &res);
 	storage_close(s);
 	*ret_result = res;
 	return r;
