@@ -86,7 +86,7 @@ static bool is_in_use(const char *source, int *ret_fd)
 {
 	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	struct lease_space space;
-	int r = domain_lease_space(source, &space);
+	int r = domain_lease_space(source, true, &space);
 
 	if (r < 0)
 		return false;

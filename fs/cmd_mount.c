@@ -95,6 +95,24 @@ static int start_keeper(const struct mount_options *o)
 	return r;
 }
 
+/* Be the keeper; the result of the start has been waiting in the pipe. */
+static int mount_foreground(const struct mount_options *o)
+{
+	auto_close int result = -1;
+	int ready[2], code, r;
+
+	if (pipe2(ready, O_CLOEXEC) < 0)
+		return cmd_fail(EXIT_MOUNT_FAILED, "pipe: %s",
+				strerror(errno));
+	result = ready[0];
+	code = keeper_main(o, ready[1]);
+	r = keeper_read_result(result);
+	if (r < 0)
+		return cmd_fail(EXIT_MOUNT_FAILED, "mount %s: %s (%s)",
+				o->source, err_text(r), err_name(r));
+	return code ? EXIT_FAILED : EXIT_GOOD;
+}
+
 static int mount_with(struct mount_options *o, bool foreground)
 {
 	int r;
@@ -103,25 +121,12 @@ static int mount_with(struct mount_options *o, bool foreground)
 	    absolute("mount point", o->mountpoint);
 	if (r < 0)
 		return cmd_fail(EXIT_MOUNT_FAILED, "mount: %s", err_text(r));
-	if (foreground) {
-		int ready[2];
-		pid_t keeper = getpid();
-
-		(void)keeper;
-		if (pipe2(ready, O_CLOEXEC) < 0)
-			return cmd_fail(EXIT_MOUNT_FAILED, "pipe: %s",
-					strerror(errno));
-		r = keeper_main(o, ready[1]);
-		/* In the foreground the result has been waiting here. */
-		if (r && keeper_read_result(ready[0]) < 0)
-			return cmd_fail(EXIT_MOUNT_FAILED, "mount %s: %s",
-					o->source, err_text(r));
-		return r ? EXIT_FAILED : EXIT_GOOD;
-	}
+	if (foreground)
+		return mount_foreground(o);
 	r = start_keeper(o);
 	if (r < 0)
-		return cmd_fail(EXIT_MOUNT_FAILED, "mount %s: %s", o->source,
-				err_text(r));
+		return cmd_fail(EXIT_MOUNT_FAILED, "mount %s: %s (%s)",
+				o->source, err_text(r), err_name(r));
 	return EXIT_GOOD;
 }
 
@@ -144,7 +149,7 @@ int cmd_mount(int argc, char **argv)
 		else if (c == 'c')
 			conf = optarg;
 		else if (c == '?')
-			return cmd_fail(EXIT_USAGE, "usage: ovstorfs mount "
+			return cmd_fail(EXIT_MOUNT_USAGE, "usage: ovstorfs mount "
 						    "[-f] [-c CONFIG] "
 						    "[-o OPTIONS] SOURCE MNT "
 						    "| NAME");
@@ -154,14 +159,14 @@ int cmd_mount(int argc, char **argv)
 		argc++;
 	/* mount(8) puts its -o behind the arguments; getopt has moved it. */
 	if (argc != 1 && argc != 2)
-		return cmd_fail(EXIT_USAGE, "mount needs SOURCE and MNT, or a "
+		return cmd_fail(EXIT_MOUNT_USAGE, "mount needs SOURCE and MNT, or a "
 					    "NAME of the configuration");
 	r = take_arguments(&o, argc, argv + optind, conf);
 	if (r == 0 && given.len)
 		r = options_parse(&o, given.text);
 	strbuf_fini(&given);
 	if (r < 0)
-		r = cmd_fail(EXIT_USAGE, "mount: %s", err_text(r));
+		r = cmd_fail(EXIT_MOUNT_USAGE, "mount: %s", err_text(r));
 	else if (geteuid() != 0)
 		r = cmd_fail(EXIT_MOUNT_FAILED, "mount: only root can mount");
 	else

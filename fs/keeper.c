@@ -211,7 +211,8 @@ static int set_up(struct keeper *k, int *ret_ready)
 {
 	int r;
 
-	r = domain_lease_space(k->options->source, &k->space);
+	r = domain_lease_space(k->options->source, k->options->read_only,
+			       &k->space);
 	if (r < 0)
 		return r;
 	r = make_signals(k) ?: make_shared(k) ?: claim_domain(k);

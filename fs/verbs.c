@@ -50,13 +50,19 @@ void refuse(struct server *s, const char *what, const struct ref *ref,
 	attr_note_error(s->domain, ref, text);
 }
 
-/* Refuse on account of a node: the text stays with the object it stands for,
- * or with the domain. */
+/* Refuse on account of a node: the text stays with the object that the verb
+ * names, else with the one that it is in, else with the domain. */
 static void refuse_at(struct verb *v, const struct node *n, int code)
 {
+	auto_free char *why = xstrdup(err_text(code));
 	const struct ref *ref = NULL;
+	struct node named;
 	struct ref buf;
 
+	if (n->ops->lookup && v->name &&
+	    n->ops->lookup(v->server, n, v->name, &named) == 0)
+		n = &named;
+	err_new(code, "%s", why);
 	if (n->kind == NODE_VOLUMES) {
 		buf = n->image.ref;
 		ref = &buf;

@@ -143,7 +143,7 @@ static int pass(struct storage *s, const char *source,
 {
 	*c = (struct check){ .storage = s, .repair = o->repair && !o->mounted };
 	/* Unreadable is told by the pass itself. */
-	(void)domain_lease_space(source, &c->space);
+	(void)domain_lease_space(source, true, &c->space);
 	err_clear();
 	return run_pass(c);
 }

@@ -64,13 +64,14 @@ int domain_format(const char *source, const char *name, uint64_t io_timeout,
 	return r;
 }
 
-int domain_lease_space(const char *source, struct lease_space *ret_space)
+int domain_lease_space(const char *source, bool read_only,
+		       struct lease_space *ret_space)
 {
 	struct storage *s = NULL;
 	auto_meta struct meta m = { 0 };
 	int r;
 
-	r = storage_open(source, true, &s);
+	r = storage_open(source, read_only, &s);
 	if (r < 0)
 		return r;
 	r = load_record(s, &m, NULL);
@@ -107,6 +108,8 @@ static void member_changed(void *arg)
 	struct domain *d = arg;
 	struct lease_member m;
 
+	if (d->closing)
+		return;
 	lease_member(d->door, &m);
 	if (m.state == LEASE_JOINED)
 		log_info("%s: joined as host %u, generation %llu",
@@ -163,6 +166,7 @@ void domain_close(struct domain *d)
 {
 	if (!d)
 		return;
+	d->closing = true;
 	gc_close(d);
 	if (d->door)
 		hold_close(d);

@@ -344,7 +344,7 @@ int dump_domain(const char *source, bool json, FILE *out)
 	put_text(root, "backend", d.storage->ops->name);
 	r = put_domain(root, d.storage) ?: put_ring(root, d.storage);
 	/* Without a domain record no lease has a lockspace to belong to. */
-	if (r == 0 && domain_lease_space(source, &d.space) == 0)
+	if (r == 0 && domain_lease_space(source, true, &d.space) == 0)
 		put_space(root, &d.space);
 	if (r == 0) {
 		d.objects = put_array(root, "objects");

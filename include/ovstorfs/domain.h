@@ -50,8 +50,10 @@ struct domain_options {
 int domain_format(const char *source, const char *name, uint64_t io_timeout,
 		  bool force);
 
-/* The lockspace and lease places of the domain in source, for the holder. */
-int domain_lease_space(const char *source, struct lease_space *ret_space);
+/* The lockspace and lease places of the domain in source, for the holder.
+ * read_only: it will not be written. */
+int domain_lease_space(const char *source, bool read_only,
+		       struct lease_space *ret_space);
 
 /* Load a domain and serve it. Changes wait until the lease door has joined.
  * Owner: domain_close(). */

@@ -9,6 +9,7 @@
 #define OVSTORFS_MODEL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/queue.h>
 
 #include "ovstorfs/changes.h"
@@ -98,6 +99,7 @@ struct domain {
 	unsigned int n_open, n_lingering;
 	size_t refresh_cursor; /* the pulse's own */
 
+	atomic_bool closing;
 	struct turn *turn;
 	struct changes *changes;
 	struct gc *gc;
