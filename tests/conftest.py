@@ -32,7 +32,7 @@ QUICK = bool(os.environ.get("OVSTORFS_QUICK"))
 LONG = bool(os.environ.get("OVSTORFS_LONG"))
 XATTR = "user.ovstorfs."
 
-MNT_DETACH = 2
+MNT_FORCE, MNT_DETACH = 1, 2
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -101,6 +101,12 @@ def mount_line(path):
 
 def detach(path):
     return libc.umount2(os.fsencode(path), MNT_DETACH) == 0
+
+
+def abort(path):
+    """End a FUSE mount whatever its processes do; callers that wait for it
+    get an error."""
+    libc.umount2(os.fsencode(path), MNT_FORCE)
 
 
 def is_running(pid):
@@ -267,6 +273,8 @@ class Domain:
 
     def kill(self):
         """End what was started, whatever state it is in."""
+        if mount_line(self.mnt):
+            abort(self.mnt)
         if self.process:
             try:
                 os.killpg(self.process.pid, signal.SIGKILL)
