@@ -16,11 +16,15 @@ static struct server *server_of(fuse_req_t req)
 	return fuse_req_userdata(req);
 }
 
+/* Counted; NULL where the file is no volume. */
 static struct openfile *volume_of(struct fuse_file_info *fi)
 {
-	struct openfile *f = fi ? openfile_of(fi->fh) : NULL;
+	struct openfile *f = fi ? openfile_get(fi->fh) : NULL;
 
-	return f && f->kind == OPEN_VOLUME ? f : NULL;
+	if (f && f->kind == OPEN_VOLUME)
+		return f;
+	openfile_put(f);
+	return NULL;
 }
 
 static void read_text(fuse_req_t req, const struct openfile *f, size_t size,
@@ -47,7 +51,7 @@ static void read_volume(fuse_req_t req, const struct openfile *f, size_t size,
 void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	     struct fuse_file_info *fi)
 {
-	struct openfile *f = openfile_of(fi->fh);
+	auto_openfile struct openfile *f = openfile_get(fi->fh);
 
 	(void)ino;
 	switch (f->kind) {
@@ -87,7 +91,7 @@ void op_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in,
 		  off_t off, struct fuse_file_info *fi)
 {
 	struct fuse_bufvec out = FUSE_BUFVEC_INIT(fuse_buf_size(in));
-	struct openfile *f = volume_of(fi);
+	auto_openfile struct openfile *f = volume_of(fi);
 	struct server *s = server_of(req);
 	ssize_t n;
 	int r;
@@ -116,7 +120,7 @@ void op_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in,
 
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct openfile *f = volume_of(fi);
+	auto_openfile struct openfile *f = volume_of(fi);
 
 	(void)ino;
 	if (f)
@@ -127,7 +131,7 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 	      struct fuse_file_info *fi)
 {
-	struct openfile *f = volume_of(fi);
+	auto_openfile struct openfile *f = volume_of(fi);
 	int r = 0;
 
 	(void)ino;
@@ -141,7 +145,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 {
 	const int known = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE |
 			  FALLOC_FL_ZERO_RANGE;
-	struct openfile *f = volume_of(fi);
+	auto_openfile struct openfile *f = volume_of(fi);
 	int r;
 
 	(void)ino;
@@ -158,7 +162,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 	      struct fuse_file_info *fi)
 {
-	struct openfile *f = volume_of(fi);
+	auto_openfile struct openfile *f = volume_of(fi);
 	off_t at;
 
 	(void)ino;
@@ -179,8 +183,8 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 			off_t off_out, struct fuse_file_info *fi_out,
 			size_t len, int flags)
 {
-	struct openfile *in = volume_of(fi_in);
-	struct openfile *out = volume_of(fi_out);
+	auto_openfile struct openfile *in = volume_of(fi_in);
+	auto_openfile struct openfile *out = volume_of(fi_out);
 	ssize_t n;
 	int r;
 

@@ -166,17 +166,13 @@ static void wake_readers(struct events *e)
 	}
 }
 
-void events_add(void *server, const char *event, const struct ref *ref,
-		int result)
+void events_add(void *server, const char *event, unsigned int host,
+		const struct ref *ref, int result)
 {
 	struct server *s = server;
 	struct events *e = s->events;
-	struct lease_member m = { 0 };
-	char *line;
+	char *line = line_of(event, host, ref, result);
 
-	if (s->domain)
-		domain_member(s->domain, &m);
-	line = line_of(event, m.host_id, ref, result);
 	pthread_mutex_lock(&e->mutex);
 	free(e->lines[e->next % LINES]);
 	e->lines[e->next % LINES] = line;

@@ -21,6 +21,10 @@
 /* FUSE_DEV_IOC_BACKING_CLOSE, which older kernel headers lack. */
 #define BACKING_CLOSE _IOW(229, 2, uint32_t)
 
+/* A handle goes from one thread to another by way of the kernel, which orders
+ * the two; this says so where compilers and sanitizers can see it. */
+static atomic_uint published;
+
 /* How a node is open now. */
 struct access {
 	uint64_t ino;
@@ -96,6 +100,11 @@ static void access_put(struct server *s, uint64_t ino)
 	free(a);
 }
 
+void access_fini(struct server *s)
+{
+	map_fini(&s->access);
+}
+
 int openfile_volume(struct server *s, struct fuse_req *req,
 		    const struct caller *by, const struct node *n, bool write,
 		    struct fuse_file_info *fi)
@@ -108,9 +117,7 @@ int openfile_volume(struct server *s, struct fuse_req *req,
 	r = volume_open(s->domain, by, &ref->image, &ref->volume, write, &vol);
 	if (r < 0)
 		return r;
-	f = xcalloc(1, sizeof(*f));
-	f->kind = OPEN_VOLUME;
-	f->ino = n->ino;
+	f = openfile_new(s, OPEN_VOLUME, n->ino);
 	f->volume = vol;
 	id = access_get(s, req, n->ino, vol->fd);
 	if (id)
@@ -122,12 +129,44 @@ int openfile_volume(struct server *s, struct fuse_req *req,
 #endif
 	fi->direct_io = !id;
 	fi->parallel_direct_writes = !id;
-	fi->fh = (uint64_t)(uintptr_t)f;
+	fi->fh = openfile_publish(f);
 	return 0;
 }
 
-void openfile_close(struct server *s, struct openfile *f)
+struct openfile *openfile_new(struct server *s, enum openfile_kind kind,
+			      uint64_t ino)
 {
+	struct openfile *f = xcalloc(1, sizeof(*f));
+
+	f->server = s;
+	f->kind = kind;
+	f->ino = ino;
+	return f;
+}
+
+uint64_t openfile_publish(struct openfile *f)
+{
+	f->refs = 1;
+	atomic_fetch_add(&published, 1);
+	return (uint64_t)(uintptr_t)f;
+}
+
+struct openfile *openfile_get(uint64_t fh)
+{
+	struct openfile *f = (struct openfile *)(uintptr_t)fh;
+
+	(void)atomic_load(&published);
+	atomic_fetch_add(&f->refs, 1);
+	return f;
+}
+
+void openfile_put(struct openfile *f)
+{
+	struct server *s;
+
+	if (!f || atomic_fetch_sub(&f->refs, 1) != 1)
+		return;
+	s = f->server;
 	if (f->kind == OPEN_VOLUME) {
 		access_put(s, f->ino);
 		volume_close(s->domain, f->volume);

@@ -329,7 +329,7 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 static void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
 		    struct fuse_pollhandle *ph)
 {
-	struct openfile *f = openfile_of(fi->fh);
+	auto_openfile struct openfile *f = openfile_get(fi->fh);
 
 	(void)ino;
 	if (f->kind == OPEN_EVENTS) {

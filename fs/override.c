@@ -117,3 +117,13 @@ void override_drop(struct server *s, uint64_t ino)
 	map_del(&s->overrides, ino, o);
 	free(o);
 }
+
+void override_fini(struct server *s)
+{
+	struct node_override *o;
+	size_t cursor = 0;
+
+	while ((o = map_each(&s->overrides, &cursor)))
+		free(o);
+	map_fini(&s->overrides);
+}

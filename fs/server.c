@@ -20,6 +20,8 @@
 #include "ovstorfs/events.h"
 #include "ovstorfs/io.h"
 #include "ovstorfs/keeper.h"
+#include "ovstorfs/node.h"
+#include "ovstorfs/openfile.h"
 #include "ovstorfs/log.h"
 #include "ovstorfs/ops.h"
 #include "ovstorfs/worker.h"
@@ -149,6 +151,8 @@ static void stop(struct server *s)
 		events_close(s);
 	if (s->session)
 		fuse_session_destroy(s->session);
+	override_fini(s);
+	access_fini(s);
 }
 
 static int loop(struct server *s)

@@ -267,7 +267,7 @@ static void answer_open(struct verb *v, const struct node *n,
 	int r;
 
 	if (!verb_answers(v)) {
-		openfile_close(v->server, openfile_of(fi->fh));
+		openfile_drop(fi->fh);
 		return;
 	}
 	entry_fill(v->server, n, &e);
@@ -275,7 +275,7 @@ static void answer_open(struct verb *v, const struct node *n,
 		      fuse_reply_open(v->req, fi);
 	/* The caller was interrupted: there will be no release. */
 	if (r == -ENOENT)
-		openfile_close(v->server, openfile_of(fi->fh));
+		openfile_drop(fi->fh);
 }
 
 static void run_open(struct verb *v)
@@ -308,18 +308,17 @@ static void open_text(fuse_req_t req, const struct node *n,
 		fuse_reply_err(req, EPERM);
 		return;
 	}
-	f = xcalloc(1, sizeof(*f));
-	f->ino = n->ino;
-	f->kind = n->ino == NODE_EVENTS ? OPEN_EVENTS : OPEN_TEXT;
+	f = openfile_new(s, n->ino == NODE_EVENTS ? OPEN_EVENTS : OPEN_TEXT,
+			 n->ino);
 	if (n->ops->text)
 		n->ops->text(s, n, &f->text);
 	if (f->kind == OPEN_EVENTS)
 		f->next_event = events_next(s);
-	fi->fh = (uint64_t)(uintptr_t)f;
 	fi->direct_io = 1;
 	fi->nonseekable = f->kind == OPEN_EVENTS;
+	fi->fh = openfile_publish(f);
 	if (fuse_reply_open(req, fi) == -ENOENT)
-		openfile_close(s, f);
+		openfile_put(f);
 }
 
 void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -379,25 +378,27 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 
 static void run_release(struct verb *v)
 {
-	openfile_close(v->server, openfile_of(v->fh));
+	openfile_put(v->file); /* the request's count, then the open's */
+	openfile_put(v->file);
 	answer_err(v, 0);
 }
 
 void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct server *s = server_of(req);
-	struct openfile *f = openfile_of(fi->fh);
+	struct openfile *f = openfile_get(fi->fh);
 	struct verb *v;
 
 	(void)ino;
 	if (f->kind != OPEN_VOLUME) {
-		openfile_close(s, f);
+		openfile_put(f);
+		openfile_drop(fi->fh);
 		fuse_reply_err(req, 0);
 		return;
 	}
 	v = verb_new(s, req, "close", run_release);
 	v->by.deadline = UINT64_MAX;
-	v->fh = fi->fh;
+	v->file = f;
 	verb_start(v, s->closes);
 }
 

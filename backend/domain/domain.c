@@ -108,9 +108,11 @@ static void member_changed(void *arg)
 	struct domain *d = arg;
 	struct lease_member m;
 
-	if (d->closing)
+	if (!d->live)
 		return;
 	lease_member(d->door, &m);
+	if (atomic_exchange(&d->told, m.state) == m.state)
+		return;
 	if (m.state == LEASE_JOINED)
 		log_info("%s: joined as host %u, generation %llu",
 			 d->options.source, m.host_id,
@@ -121,8 +123,7 @@ static void member_changed(void *arg)
 			  m.error);
 	domain_event(d, m.state == LEASE_JOINED ? "joined" : "leases", NULL,
 		     m.state == LEASE_JOINED ? 0 : -EIO);
-	if (d->gc)
-		gc_wake(d, NULL);
+	gc_wake(d, NULL);
 }
 
 static int open_all(struct domain *d)
@@ -159,6 +160,9 @@ int domain_open(const struct domain_options *o, struct domain **ret_domain)
 		return r;
 	}
 	*ret_domain = d;
+	/* What the door has said meanwhile is told now. */
+	d->live = true;
+	member_changed(d);
 	return 0;
 }
 
@@ -166,7 +170,7 @@ void domain_close(struct domain *d)
 {
 	if (!d)
 		return;
-	d->closing = true;
+	d->live = false;
 	gc_close(d);
 	if (d->door)
 		hold_close(d);
@@ -196,8 +200,12 @@ void domain_changed(struct domain *d, enum change c, const struct ref *ref)
 void domain_event(struct domain *d, const char *event, const struct ref *ref,
 		  int result)
 {
-	if (d->options.event)
-		d->options.event(d->options.arg, event, ref, result);
+	struct lease_member m;
+
+	if (!d->options.event)
+		return;
+	lease_member(d->door, &m);
+	d->options.event(d->options.arg, event, m.host_id, ref, result);
 }
 
 int domain_may_change(struct domain *d)
@@ -230,11 +238,6 @@ static const char *state_word(struct domain *d, const struct lease_member *m)
 	if (d->options.read_only || m->state == LEASE_FAILED)
 		return "read-only";
 	return m->state == LEASE_JOINED ? "ok" : "joining";
-}
-
-void domain_member(struct domain *d, struct lease_member *ret_member)
-{
-	lease_member(d->door, ret_member);
 }
 
 void domain_info(struct domain *d, struct domain_info *ret_info)

@@ -92,7 +92,8 @@ int lockset_take(struct lockset *ls, struct domain *d, uint64_t deadline)
 	int r;
 
 	ls->d = d;
-	qsort(ls->needs, ls->n, sizeof(*ls->needs), need_cmp);
+	if (ls->n)
+		qsort(ls->needs, ls->n, sizeof(*ls->needs), need_cmp);
 	for (i = 0; i < ls->n; i++) {
 		r = need_take(d, &ls->needs[i], deadline);
 		if (r < 0) {

@@ -278,7 +278,9 @@ void model_image_link(struct domain *d, struct image *img)
 		if (v->parent)
 			v->parent->children++;
 	}
-	qsort(img->volumes, img->n_volumes, sizeof(*img->volumes), by_cookie);
+	if (img->n_volumes)
+		qsort(img->volumes, img->n_volumes, sizeof(*img->volumes),
+		      by_cookie);
 }
 
 void volume_from_meta(struct volume *v, const struct meta *m)

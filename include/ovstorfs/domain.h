@@ -40,8 +40,8 @@ struct domain_options {
 
 	/* Called from any thread, with no lock of the domain held. */
 	void (*changed)(void *arg, enum change c, const struct ref *ref);
-	void (*event)(void *arg, const char *event, const struct ref *ref,
-		      int result);
+	void (*event)(void *arg, const char *event, unsigned int host,
+		      const struct ref *ref, int result);
 	void *arg;
 };
 
@@ -81,8 +81,6 @@ struct domain_info {
 	uint64_t change; /* number of the last one */
 };
 
-/* Who this host is in the domain. */
-void domain_member(struct domain *d, struct lease_member *ret_member);
 void domain_info(struct domain *d, struct domain_info *ret_info);
 
 struct image_info {

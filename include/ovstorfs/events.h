@@ -11,8 +11,8 @@ int events_open(struct server *s);
 void events_close(struct server *s);
 
 /* domain_options.event */
-void events_add(void *server, const char *event, const struct ref *ref,
-		int result);
+void events_add(void *server, const char *event, unsigned int host,
+		const struct ref *ref, int result);
 
 /* Where a reader that opens now begins. */
 uint64_t events_next(struct server *s);

@@ -99,7 +99,8 @@ struct domain {
 	unsigned int n_open, n_lingering;
 	size_t refresh_cursor; /* the pulse's own */
 
-	atomic_bool closing;
+	atomic_bool live;  /* between open and close */
+	atomic_uint told; /* the member state that was told last */
 	struct turn *turn;
 	struct changes *changes;
 	struct gc *gc;
@@ -160,12 +161,14 @@ int load_meta(struct storage *s, const struct ref *ref, enum record state,
 /* ---- record.c ---- */
 
 /* The domain record from its two copies: the sound one with the higher
- * sequence. *ret_bad: bit per copy that is damaged; may be NULL. */
-int load_record(struct storage *s, struct meta *ret_meta,
-		unsigned int *ret_bad);
+ * sequence. *ret_agree: both are sound and the same; may be NULL. */
+int load_record(struct storage *s, struct meta *ret_meta, bool *ret_agree);
 /* Write the domain record with its next sequence: the older copy first, which
  * commits, then the other. */
 int store_record(struct storage *s, struct meta *m);
+/* Write both copies where a change has died between them. Takes the domain
+ * lease if there is something to do. */
+int record_settle(struct domain *d);
 /* ---- qcow2.c: what a header says; pure ---- */
 
 #define QCOW2_HEADER 32

@@ -112,6 +112,7 @@ void override_set(struct server *s, uint64_t ino, const struct stat *st,
 		  int to_set, const struct timespec *file_mtime);
 void override_apply(struct server *s, uint64_t ino, struct stat *st);
 void override_drop(struct server *s, uint64_t ino);
+void override_fini(struct server *s);
 
 /* ---- the kinds ---- */
 

@@ -19,6 +19,7 @@
 
 #include "ovstorfs/domain.h"
 
+struct openfile;
 struct server;
 struct verb;
 struct fuse_req;
@@ -35,7 +36,7 @@ struct verb {
 	size_t len;
 	uint64_t size;
 	int flags;
-	uint64_t fh;
+	struct openfile *file;
 	struct stat attr;
 	int to_set;
 

@@ -165,7 +165,8 @@ int file_scan_image(struct storage *s, const struct ref *image,
 	r = list_image(f, dir, v, &l);
 	if (r < 0)
 		goto out;
-	qsort(l.items, l.n, sizeof(*l.items), found_cmp);
+	if (l.n)
+		qsort(l.items, l.n, sizeof(*l.items), found_cmp);
 	/* The image's own records have the nil UUID and come first; an image
 	 * that has none is told of all the same. */
 	r = tell_object(v, image, &(struct uuid){ 0 }, &l, &i);
