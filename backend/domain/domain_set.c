@@ -3,8 +3,8 @@
  *
  *	step			a crash just after it leaves	the collector
  *	1 intent in the ring	a number that nobody used	-
- *	2 the older copy of the	the new value; the other copy	-, the next set
- *	  record, in one block	is one behind			writes both
+ *	2 the older copy of the	the new value; the other copy	writes both
+ *	  record, in one block	is one behind
  *	3 the other copy	the new value
  */
 #include "ovstorfs/auto.h"
@@ -48,6 +48,16 @@ static void keep(struct domain *d, struct meta *m)
 	memset(m, 0, sizeof(*m));
 }
 
+/* What the storage says now is what happened. */
+static void read_again(struct domain *d)
+{
+	struct meta m = { 0 };
+
+	if (load_record(d->storage, &m, NULL) == 0)
+		keep(d, &m);
+	gc_wake(d, NULL);
+}
+
 int domain_set(struct domain *d, const struct caller *by,
 	       const struct ref *at, const char *key, const char *value)
 {
@@ -81,8 +91,10 @@ int domain_set(struct domain *d, const struct caller *by,
 	txn_stamp(txn, &m);
 	r = fault_point("domain_set.intent") ?: store_record(d->storage, &m) ?:
 	    fault_point("domain_set.commit");
-	if (r < 0)
+	if (r < 0) {
+		read_again(d);
 		return r;
+	}
 	keep(d, &m);
 	return txn_commit(&txn);
 }

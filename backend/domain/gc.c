@@ -482,7 +482,7 @@ static int run_round(struct domain *d, bool all, const struct uuid *hints,
 	for (i = 0; r == 0 && !all && i < n_hints; i++)
 		r = find_image(f, &v, &hints[i]);
 	collect_all(f);
-	return r == 0 && all ? settle_changes(d) : r;
+	return r == 0 && all ? settle_changes(d) ?: record_settle(d) : r;
 }
 
 /* ---- the thread ---- */
@@ -630,8 +630,13 @@ int gc_run(struct domain *d, uint64_t *ret_cleaned, uint64_t *ret_left)
 {
 	struct gc *gc = d->gc;
 	uint64_t mine;
-	auto_unlock(guard, &gc->mutex);
+	int r = turn_enter(d, now_ms() + TAKE_MS);
 
+	/* A round before this host has joined would find nothing to do. */
+	if (r < 0)
+		return r;
+	turn_leave(d);
+	auto_unlock(guard, &gc->mutex);
 	mine = ++gc->wanted;
 	pthread_cond_signal(&gc->wake);
 	while (gc->finished < mine && !gc->stop)

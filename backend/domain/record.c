@@ -8,7 +8,10 @@
 #include "ovstorfs/err.h"
 #include "ovstorfs/fault.h"
 #include "ovstorfs/io.h"
+#include "ovstorfs/lockset.h"
 #include "ovstorfs/model.h"
+
+#define TAKE_MS 10000
 
 /* The record ends where its first line says; the rest of the block is zeros. */
 static int copy_parse(const char *block, struct meta *ret_meta)
@@ -27,8 +30,7 @@ static int copy_parse(const char *block, struct meta *ret_meta)
 	return 0;
 }
 
-int load_record(struct storage *s, struct meta *ret_meta,
-		unsigned int *ret_bad)
+int load_record(struct storage *s, struct meta *ret_meta, bool *ret_agree)
 {
 	auto_free char *block = alloc_aligned(STORAGE_DOMAIN_SIZE);
 	struct meta m[2] = { 0 };
@@ -51,10 +53,11 @@ int load_record(struct storage *s, struct meta *ret_meta,
 		return err_new(-EUCLEAN, "both copies of the domain record "
 					 "are damaged");
 	best = err[0] < 0 || (err[1] == 0 && m[1].sequence > m[0].sequence);
+	if (ret_agree)
+		*ret_agree = err[0] == 0 && err[1] == 0 &&
+			     m[0].sequence == m[1].sequence;
 	meta_fini(&m[!best]);
 	*ret_meta = m[best];
-	if (ret_bad)
-		*ret_bad = (err[0] < 0) | (unsigned int)(err[1] < 0) << 1;
 	return 0;
 }
 
@@ -81,4 +84,20 @@ int store_record(struct storage *s, struct meta *m)
 	if (r == 0)
 		r = fault_point("domain_set.second_copy");
 	return r < 0 ? r : write_copy(s, block, !older);
+}
+
+int record_settle(struct domain *d)
+{
+	auto_lockset struct lockset locks = LOCKSET_INIT;
+	auto_meta struct meta seen = { 0 }, m = { 0 };
+	bool agree = false;
+	int r = load_record(d->storage, &seen, &agree);
+
+	if (r < 0 || agree)
+		return r;
+	lockset_add(&locks, RANK_DOMAIN_LEASE, NULL, true);
+	lockset_add(&locks, RANK_DOMAIN, NULL, true);
+	r = lockset_take(&locks, d, now_ms() + TAKE_MS) ?:
+	    load_record(d->storage, &m, &agree);
+	return r < 0 || agree ? r : store_record(d->storage, &m);
 }

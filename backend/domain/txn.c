@@ -89,6 +89,7 @@ void txn_abort(struct txn **t)
 	    load_image(dead->d, &dead->ref.image) < 0)
 		log_error("%s: after a failed %s: cannot be read again",
 			  ref_name(&dead->ref), dead->event);
+	domain_changed(dead->d, CHANGE_ATTR, &dead->ref);
 	gc_wake(dead->d, &dead->ref.image);
 	free(dead);
 }

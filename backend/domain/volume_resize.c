@@ -67,14 +67,16 @@ static int check(struct resize *z)
 
 static void take_bytes(struct resize *z)
 {
-	struct storage_bytes b;
+	struct storage_bytes b = { 0 };
+	int r = storage_data_stat(z->d->storage, &z->ref, &b);
 
-	if (storage_data_stat(z->d->storage, &z->ref, &b) < 0)
-		return;
 	pthread_rwlock_wrlock(&z->d->tree);
-	z->volume->bytes = b;
+	if (r == 0)
+		z->volume->bytes = b;
+	else
+		z->volume->bytes.size = z->size; /* that much is certain */
 	if (z->volume->format == FORMAT_RAW)
-		z->volume->capacity = b.size;
+		z->volume->capacity = z->volume->bytes.size;
 	pthread_rwlock_unlock(&z->d->tree);
 }
 
