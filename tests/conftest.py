@@ -201,13 +201,13 @@ class Domain:
             self.process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, env=self.env)
-        if not self._wait_mounted(timeout):
+        if not self._wait_mounted(timeout, "locks=local" in argv[-1]):
             code = self.process.wait(10)
             self._forget()
             raise MountFailed(code, self.read_log(start))
         return self
 
-    def _wait_mounted(self, timeout):
+    def _wait_mounted(self, timeout, local):
         """The mount table tells of each change by POLLPRI; a process, by its
         pidfd, when it ends."""
         pidfd = os.pidfd_open(self.process.pid)
@@ -224,8 +224,10 @@ class Domain:
                     if any(fd == pidfd for fd, _ in events):
                         return False
             try:
-                os.stat(self.mnt)
-                self.status()
+                # Who looks is answered at once, who changes waits: locks of
+                # one host take no time worth a test of its own.
+                while self.status()["state"] == "joining" and local:
+                    time.sleep(0.001)
             except OSError:
                 # It died, or was told to, before it could answer.
                 if not select.select([pidfd], [], [], 5)[0]:

@@ -27,6 +27,12 @@ def fault_points():
     return run(EXE, "--fault-points", check=0).stdout.split()
 
 
+def all_below(path):
+    """What there is, the directories first."""
+    return {os.path.relpath(os.path.join(top, name), path)
+            for top, dirs, files in os.walk(path) for name in dirs + files}
+
+
 class Scene:
     """Names are the same in all copies."""
 
@@ -35,7 +41,8 @@ class Scene:
                  "told")
         self.image = {n: new_uuid() for n in names}
         names = ("new", "up", "down", "open", "full", "told", "format",
-                 "write", "gone", "base", "layer", "inside", "back", "stale")
+                 "write", "gone", "base", "layer", "inside", "back", "stale",
+                 "staler")
         self.volume = {n: new_uuid() for n in names}
 
     def at(self, d, name):
@@ -54,7 +61,7 @@ class Scene:
                 os.mkdir(self.at(d, name))
         work = self.at(d, "work")
         for name in ("up", "down", "open", "full", "told", "format", "write",
-                     "gone", "stale"):
+                     "gone", "stale", "staler"):
             d.new_volume(work, name=self.volume[name])
         for name in ("down", "gone", "write"):
             with open(self.vol(d, name), "wb") as f:
@@ -70,8 +77,11 @@ class Scene:
         self.leave_markers(d)
 
     def leave_markers(self, d):
-        """What hosts left that died at work, one of each kind."""
-        image = new_uuid()
+        """What hosts left that died at work, one of each kind. They are kept
+        aside until all are there, since the next mount collects them."""
+        images = os.path.join(d.source, "images")
+        aside = os.path.join(d.base, "aside")
+        image = os.path.join(d.images, new_uuid())
         for point, act in [
                 ("volume_set.marker", lambda: put(
                     self.vol(d, "stale"), "description", "never")),
@@ -79,16 +89,25 @@ class Scene:
                     self.at(d, "told"), "description", "never")),
                 ("volume_create.data", lambda: d.new_volume(
                     self.at(d, "work"))),
-                ("image_create.marker", lambda: os.mkdir(
-                    os.path.join(d.images, image))),
+                ("image_create.marker", lambda: os.mkdir(image)),
                 ("volume_remove.marker", lambda: os.unlink(
-                    self.vol(d, "stale"))),
+                    self.vol(d, "staler"))),
                 ("image_remove.marker", lambda: os.rmdir(
                     self.at(d, "empty")))]:
-            d.mount(faults=[point], gc_period=3600)
+            d.mount(faults=[point])
+            d.gc()
+            before = all_below(images)
             with pytest.raises(OSError):
                 act()
             d.wait_dead()
+            for name in sorted(all_below(images) - before):
+                os.makedirs(os.path.dirname(os.path.join(aside, name)),
+                            exist_ok=True)
+                if os.path.exists(os.path.join(images, name)):
+                    os.rename(os.path.join(images, name),
+                              os.path.join(aside, name))
+        assert len(all_below(aside)) >= 8
+        run("cp", "-a", "--sparse=always", aside + "/.", images, check=0)
 
     # ---- verbs: what is done, and how it shows ----
 
@@ -126,8 +145,10 @@ class Scene:
             "describe image": (
                 lambda d: put(self.at(d, "told"), "description", "words"),
                 lambda d: read(self.at(d, "told"), "description")),
-            "set warn_free": (lambda d: put(d.mnt, "warn_free", "33%"),
-                              lambda d: read(d.mnt, "warn_free")),
+            # By way of images/: a mount point without a mount has none.
+            "set warn_free": (
+                lambda d: put(d.images + "/..", "warn_free", "33%"),
+                lambda d: read(d.mnt, "warn_free")),
             "write": (self.write, self.written),
             "grow open": (self.grow_open, size("open")),
             "layer": (self.layer, self.layered),

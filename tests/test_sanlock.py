@@ -121,6 +121,13 @@ def test_change_waits_for_the_join(shared, host):
     assert m.status()["state"] == "ok"
 
 
+def test_collection_waits_for_the_join(shared, host):
+    m = shared.mount_on(host("one"), joined=False)
+    m.gc()
+    assert m.status()["state"] == "ok"
+    assert m.status()["collector"]["rounds"] > 0
+
+
 def test_change_before_the_join_is_answered_in_time(workshop, host):
     one = host("one")
     d = workshop.domain(formatted=False,
