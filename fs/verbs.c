@@ -62,13 +62,14 @@ static void refuse_at(struct verb *v, const struct node *n, int code)
 	if (n->ops->lookup && v->name &&
 	    n->ops->lookup(v->server, n, v->name, &named) == 0)
 		n = &named;
-	err_new(code, "%s", why);
 	if (n->kind == NODE_VOLUMES) {
 		buf = n->image.ref;
 		ref = &buf;
 	} else if (node_object(n, &buf, &ref) < 0) {
 		ref = NULL;
 	}
+	/* Looking has had errors of its own meanwhile. */
+	err_new(code, "%s", why);
 	refuse(v->server, v->what, ref, v->name, code);
 }
 
