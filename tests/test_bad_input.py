@@ -359,8 +359,8 @@ def test_planted_thing_is_not_followed(victim, workshop, kind):
             victim.unmount()
         check_code(victim, "--repair")
         for name in ("/file", "/dir/precious"):
-            with open(outside + name) as f:
-                assert f.read() == "precious" * 1000, f"{path}: {name}"
+            with open(outside + name, "rb") as f:
+                assert f.read() == b"precious" * 1000, f"{path}: {name}"
         assert set(os.listdir(outside)) <= {"file", "dir", "moved"}, path
         assert os.listdir(outside + "/dir") == ["precious"], path
         discard(outside + "/moved")
