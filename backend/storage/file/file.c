@@ -247,17 +247,34 @@ static int file_open(const char *source, bool read_only,
 	return 0;
 }
 
+/* What others open by its absolute name must be no link out of the domain. */
+static int place_check(struct storage_file *f, const char *path)
+{
+	auto_close int fd = open_beneath(f->root, path, O_PATH | O_NOFOLLOW, 0);
+	struct stat st;
+
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0)
+		return sys(-1, "stat", path);
+	if (!S_ISREG(st.st_mode))
+		return err_new(-EUCLEAN, "%s is not a regular file", path);
+	return 0;
+}
+
 static int file_place(struct storage *s, enum storage_place p, char *ret_path,
 		      uint64_t *ret_offset)
 {
-	static const char *const names[] = { "ids", "leases", "domain" };
+	static const char *const names[] = {
+		"ovstorfs/ids", "ovstorfs/leases", "ovstorfs/domain"
+	};
 	struct storage_file *f = file_of(s);
 
-	if (snprintf(ret_path, PATH_MAX, "%s/ovstorfs/%s", f->source,
-		     names[p]) >= PATH_MAX)
+	if (snprintf(ret_path, PATH_MAX, "%s/%s", f->source, names[p]) >=
+	    PATH_MAX)
 		return err_new(-ENAMETOOLONG, "%s: too long", f->source);
 	*ret_offset = 0;
-	return 0;
+	return place_check(f, names[p]);
 }
 
 static int file_space(struct storage *s, uint64_t *ret_total,
@@ -516,7 +533,7 @@ static int file_lease_place(struct storage *s, const struct ref *vol,
 	    PATH_MAX)
 		return err_new(-ENAMETOOLONG, "%s: too long", path);
 	*ret_offset = 0;
-	return 0;
+	return place_check(file_of(s), path);
 }
 
 static int file_lease_drop(struct storage *s, const struct ref *vol)
