@@ -168,6 +168,18 @@ static int resource_fill_ref(struct resource *res, const struct lease_space *sp,
 
 /* ---- areas, without the daemon (it is not asked, and need not run) ---- */
 
+/* Its system errors are just that: a full disk is no lost lockspace. For a
+ * write that failed it says -1 and leaves errno behind, which the caller set
+ * to 0 before. */
+static int area_error(int code, const char *what)
+{
+	if (code == -1)
+		code = errno ? -errno : -EIO;
+	if (code > SANLK_ERROR)
+		return err_new(code, "%s: %s", what, strerror(-code));
+	return san_error(code, what, NULL);
+}
+
 int lease_space_format(const struct lease_space *sp)
 {
 	struct sanlk_lockspace ls;
@@ -181,9 +193,10 @@ int lease_space_format(const struct lease_space *sp)
 	if (r < 0)
 		return err_add(r, "format leases");
 	space_fill(&ls, sp, 1);
+	errno = 0;
 	r = sanlock_direct_write_lockspace(&ls, 0, 0, sp->io_timeout);
 	if (r < 0)
-		return san_error(r, "format host ids", NULL);
+		return area_error(r, "format host ids");
 	memset(&domain, 0, sizeof(domain));
 	r = lease_area_check(sp, &domain); /* the ids */
 	if (r < 0)
@@ -202,9 +215,10 @@ int lease_area_init(const struct lease_space *sp, const struct lease_ref *ref)
 		return r;
 	/* Opened by it with O_SYNC: durable when it returns. Without aio,
 	 * whose io_destroy() costs tens of milliseconds. */
+	errno = 0;
 	r = sanlock_direct_init(NULL, &res.r, 0, 0, 0);
 	if (r < 0)
-		return san_error(r, ref->name, NULL);
+		return area_error(r, ref->name);
 	return lease_area_check(sp, ref);
 }
 
