@@ -141,10 +141,9 @@ static void report(const struct check *c, const struct check *first,
 static int pass(struct storage *s, const char *source,
 		const struct check_options *o, struct check *c)
 {
-	*c = (struct check){ .storage = s, .repair = o->repair && !o->mounted };
-	/* Unreadable is told by the pass itself. */
-	(void)domain_lease_space(source, true, &c->space);
-	err_clear();
+	*c = (struct check){ .source = source,
+			     .storage = s,
+			     .repair = o->repair && !o->mounted };
 	return run_pass(c);
 }
 

@@ -101,8 +101,12 @@ int check_space(struct check *c)
 {
 	struct lease_ref ids = { 0 }, domain = { 0 };
 	bool repaired;
-	int r;
+	int r = domain_lease_space(c->source, true, &c->space);
 
+	if (r < 0) {
+		check_found(c, "leases", false, 0, "%s", err_text(r));
+		return 0;
+	}
 	r = lease_area_check(&c->space, &ids);
 	if (r < 0) {
 		auto_free char *why = xstrdup(err_text(r));

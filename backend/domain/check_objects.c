@@ -209,9 +209,11 @@ static void check_image(struct check *c, struct object *o)
 /* ---- volumes ---- */
 
 static bool mend_lease(struct check *c, const struct ref *ref,
-		       const struct lease_ref *lease)
+		       struct lease_ref *lease)
 {
 	return storage_lease_create(c->storage, ref) == 0 &&
+	       storage_lease_place(c->storage, ref, lease->path,
+				   &lease->offset) == 0 &&
 	       lease_area_init(&c->space, lease) == 0;
 }
 
@@ -222,11 +224,13 @@ static void check_lease(struct check *c, const struct object *o)
 	auto_free char *why = NULL;
 	int r;
 
+	if (!c->space.name[0])
+		return;
 	uuid_format(&ref->volume, lease.name);
 	r = storage_lease_place(c->storage, ref, lease.path, &lease.offset);
-	if (r == 0 && o->entry.has_lease)
+	if (r == 0)
 		r = lease_area_check(&c->space, &lease);
-	if (r == 0 && o->entry.has_lease)
+	if (r == 0)
 		return;
 	why = xstrdup(o->entry.has_lease ? err_text(r) :
 					   "its lease is missing");

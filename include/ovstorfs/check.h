@@ -27,10 +27,11 @@ struct problem {
 };
 
 struct check {
+	const char *source;
 	struct storage *storage;
 	bool repair;
 	struct meta domain;
-	struct lease_space space;
+	struct lease_space space; /* without a name: not to be had */
 	uint64_t highest; /* number of a change seen anywhere */
 	bool renumbered;  /* an object was given a number above the ring's */
 
