@@ -139,9 +139,8 @@ int changes_format(struct storage *s)
 	for (i = 0; i < CHANGES_PER_BLOCK; i++)
 		change_entry_format(&e, buf + i * ITEM);
 	for (i = 0; i < CHANGES_BLOCKS; i++) {
-		r = storage_area_write(s, AREA_CHANGES,
-				       (2 + i) * STORAGE_BLOCK, buf,
-				       STORAGE_BLOCK);
+		r = storage_area_write(s, AREA_CHANGES, (2 + i) * STORAGE_BLOCK,
+				       buf, STORAGE_BLOCK);
 		if (r < 0)
 			return r;
 	}
@@ -404,9 +403,8 @@ static int write_entries(struct changes *c)
 		if (r == 0)
 			r = block_of(c, e->number);
 		if (r == 0)
-			change_entry_format(e, c->block +
-						       at % CHANGES_PER_BLOCK *
-							       ITEM);
+			change_entry_format(
+				e, c->block + at % CHANGES_PER_BLOCK * ITEM);
 	}
 	if (r == 0 && c->n_pending)
 		r = flush_block(c);

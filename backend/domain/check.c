@@ -40,8 +40,8 @@ void check_found(struct check *c, const char *object, bool repaired,
 	va_end(ap);
 	if (c->n_problems == c->room_problems) {
 		c->room_problems = c->room_problems ? 2 * c->room_problems : 16;
-		c->problems = realloc(c->problems, c->room_problems *
-							   sizeof(*p));
+		c->problems =
+			realloc(c->problems, c->room_problems * sizeof(*p));
 		if (!c->problems)
 			abort();
 	}
@@ -104,8 +104,7 @@ static void tell(const struct check_options *o, const struct problem *p)
 	strbuf_puts(&text, p->text);
 	if (p->since)
 		strbuf_printf(&text, " (%lld s old)",
-			      now > p->since ? (long long)(now - p->since) :
-					       0);
+			      now > p->since ? (long long)(now - p->since) : 0);
 	if (o->say)
 		o->say(o->arg, p->object, text.text, p->repaired);
 }

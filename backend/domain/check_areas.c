@@ -65,8 +65,8 @@ static bool copies_agree(const char *blocks)
 		if (r == 0)
 			meta_fini(&m);
 	}
-	return r == 0 && memcmp(blocks, blocks + STORAGE_BLOCK,
-				STORAGE_BLOCK) == 0;
+	return r == 0 &&
+	       memcmp(blocks, blocks + STORAGE_BLOCK, STORAGE_BLOCK) == 0;
 }
 
 int check_record(struct check *c)

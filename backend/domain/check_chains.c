@@ -35,8 +35,8 @@ static struct object *twin_of(struct check *c, const struct object *o)
 	size_t cursor = 0;
 
 	while ((other = map_find(&c->by_uuid, key, &cursor)))
-		if (other != o && uuid_eq(&other->entry.ref.volume,
-					  &o->entry.ref.volume))
+		if (other != o &&
+		    uuid_eq(&other->entry.ref.volume, &o->entry.ref.volume))
 			return other;
 	return NULL;
 }
@@ -92,8 +92,8 @@ void check_twins(struct check *c)
 			continue;
 		other = twin_of(c, o);
 		/* Under the same image twice: told of the image already. */
-		if (other && !uuid_eq(&other->entry.ref.image,
-				      &o->entry.ref.image))
+		if (other &&
+		    !uuid_eq(&other->entry.ref.image, &o->entry.ref.image))
 			check_found(c, name_of(o), false, 0,
 				    "its UUID is in two images: %s too",
 				    name_of(other));
@@ -137,8 +137,8 @@ static void check_parent(struct check *c, struct object *o)
 			    "its parent is in another image: %s",
 			    name_of(elsewhere));
 	else
-		check_found(c, name_of(o), false, 0,
-			    "its parent %s is missing", id);
+		check_found(c, name_of(o), false, 0, "its parent %s is missing",
+			    id);
 }
 
 /* Walk up until a base, or until what another walk has seen; what this walk

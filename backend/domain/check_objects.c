@@ -28,8 +28,8 @@ static int visit(void *arg, const struct storage_entry *e)
 
 	if (c->n_objects == c->room_objects) {
 		c->room_objects = c->room_objects ? 2 * c->room_objects : 64;
-		c->objects = realloc(c->objects, c->room_objects *
-							 sizeof(*c->objects));
+		c->objects = realloc(c->objects,
+				     c->room_objects * sizeof(*c->objects));
 		if (!c->objects)
 			abort();
 	}
@@ -169,9 +169,8 @@ static void check_trashed(struct check *c, const struct object *o)
 	if (r < 0) {
 		auto_free char *why = xstrdup(err_text(r));
 
-		check_found(c, ref_name(ref),
-			    mend && rebuild_retention(c, ref), 0,
-			    "the record of its removal: %s", why);
+		check_found(c, ref_name(ref), mend && rebuild_retention(c, ref),
+			    0, "the record of its removal: %s", why);
 		return;
 	}
 	check_number(c, m.txn.sequence);
@@ -234,8 +233,8 @@ static void check_lease(struct check *c, const struct object *o)
 		return;
 	why = xstrdup(o->entry.has_lease ? err_text(r) :
 					   "its lease is missing");
-	check_found(c, ref_name(ref),
-		    c->repair && mend_lease(c, ref, &lease), 0, "%s", why);
+	check_found(c, ref_name(ref), c->repair && mend_lease(c, ref, &lease),
+		    0, "%s", why);
 }
 
 /* No record of any kind tells what this is. */
@@ -252,8 +251,8 @@ static void check_orphan(struct check *c, const struct object *o)
 			    (unsigned long long)o->entry.bytes.size);
 	if (o->entry.has_lease)
 		check_found(c, ref_name(ref),
-			    mend && storage_lease_drop(c->storage, ref) == 0,
-			    0, "a lease without a record");
+			    mend && storage_lease_drop(c->storage, ref) == 0, 0,
+			    "a lease without a record");
 }
 
 static void check_member(struct check *c, struct object *o)
@@ -290,9 +289,7 @@ static void check_volume(struct check *c, struct object *o)
 
 int check_objects(struct check *c)
 {
-	struct storage_visitor v = { .entry = visit,
-				     .stray = stray,
-				     .arg = c };
+	struct storage_visitor v = { .entry = visit, .stray = stray, .arg = c };
 	int r = storage_scan(c->storage, &v);
 	size_t i;
 

@@ -16,8 +16,8 @@
 #define LAST_ENTRIES 16
 
 static const char *const state_words[RECORD_STATES] = {
-	[RECORD_LIVE] = "live",	      [RECORD_NEW] = "new",
-	[RECORD_SET] = "set",	      [RECORD_UNDO] = "undo",
+	[RECORD_LIVE] = "live",		[RECORD_NEW] = "new",
+	[RECORD_SET] = "set",		[RECORD_UNDO] = "undo",
 	[RECORD_REMOVING] = "removing", [RECORD_REMOVED] = "removed",
 	[RECORD_DYING] = "dying",
 };
@@ -208,8 +208,7 @@ static void put_lease(struct json_object *o, const char *key,
 	put_text(o, key, r < 0 ? err_text(r) : "ok");
 }
 
-static void put_space(struct json_object *root,
-		      const struct lease_space *space)
+static void put_space(struct json_object *root, const struct lease_space *space)
 {
 	struct json_object *o = put_object(root, "leases");
 	struct lease_ref ids = { 0 }, domain = { 0 };
@@ -243,8 +242,9 @@ static void put_volume(struct json_object *o, struct dump *d,
 	struct lease_ref lease = { 0 };
 
 	if (e->odd)
-		put_text(o, "error", "something with its name is no regular "
-				     "file");
+		put_text(o, "error",
+			 "something with its name is no regular "
+			 "file");
 	if (e->has_data)
 		put_bytes(o, &e->bytes);
 	uuid_format(&e->ref.volume, lease.name);

@@ -192,8 +192,8 @@ static int damaged(const char *what)
 
 /* Another digit where the version stands: was it written so, or is it a 1 in
  * which a bit flipped? */
-static bool is_version_1(const char *text, const char *version,
-			 const char *nl, size_t len)
+static bool is_version_1(const char *text, const char *version, const char *nl,
+			 size_t len)
 {
 	size_t at = (size_t)(version - text), body = (size_t)(nl + 1 - text);
 	uint32_t sum;
@@ -203,8 +203,7 @@ static bool is_version_1(const char *text, const char *version,
 		return false;
 	sum = crc32c(crc32c(0, text, at), "1", 1);
 	sum = crc32c(sum, version + 1, (size_t)(nl - version) - 1 - CRC_DIGITS);
-	snprintf(crc, sizeof(crc), "%08x",
-		 crc32c(sum, nl + 1, len - body));
+	snprintf(crc, sizeof(crc), "%08x", crc32c(sum, nl + 1, len - body));
 	return memcmp(crc, nl - CRC_DIGITS, CRC_DIGITS) == 0;
 }
 
@@ -241,8 +240,9 @@ static int head_parse(const char *text, size_t len, enum meta_kind *ret_kind,
 	p += strlen(kinds[k]) + 1;
 	if (p[0] >= '2' && p[0] <= '9' && p[1] == ' ' &&
 	    !is_version_1(text, p, nl, len))
-		return err_new(-EPROTONOSUPPORT, "written by a newer version "
-						 "of ovstorfs (format %c)",
+		return err_new(-EPROTONOSUPPORT,
+			       "written by a newer version "
+			       "of ovstorfs (format %c)",
 			       p[0]);
 	if (!str_starts(p, "1 ") ||
 	    nl - p != 2 + LENGTH_DIGITS + 1 + CRC_DIGITS)
@@ -343,11 +343,10 @@ void meta_format(const struct meta *m, struct strbuf *out)
 	}
 	if (m->extra)
 		strbuf_puts(&body, m->extra);
-	strbuf_printf(&head, MAGIC "%s %d %0*zu ", kinds[m->kind],
-		      META_VERSION, LENGTH_DIGITS, body.len);
+	strbuf_printf(&head, MAGIC "%s %d %0*zu ", kinds[m->kind], META_VERSION,
+		      LENGTH_DIGITS, body.len);
 	sum = crc32c(crc32c(0, head.text, head.len), body.text, body.len);
-	strbuf_printf(out, "%s%0*x\n%s", head.text, CRC_DIGITS, sum,
-		      body.text);
+	strbuf_printf(out, "%s%0*x\n%s", head.text, CRC_DIGITS, sum, body.text);
 }
 
 void meta_copy(const struct meta *from, struct meta *ret_meta)

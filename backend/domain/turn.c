@@ -57,8 +57,7 @@ static int look_around(struct domain *d)
 	int r;
 
 	lease_member(d->door, &m);
-	self = (struct txn_id){ .host = m.host_id,
-				.generation = m.generation };
+	self = (struct txn_id){ .host = m.host_id, .generation = m.generation };
 	r = changes_begin_turn(d->changes, &self, &all);
 	if (r == 0 && all)
 		r = load_domain(d) ?: changes_settle(d->changes);

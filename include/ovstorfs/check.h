@@ -14,7 +14,7 @@ struct object {
 	struct object *image;  /* a volume's */
 	struct object *parent; /* in the same image, and really there */
 	unsigned int children;
-	bool readable;	    /* meta is its live record */
+	bool readable;	     /* meta is its live record */
 	bool walked, tailed; /* by the search for cycles */
 	struct meta meta;
 };
@@ -32,12 +32,12 @@ struct check {
 	bool repair;
 	struct meta domain;
 	struct lease_space space; /* without a name: not to be had */
-	uint64_t highest; /* number of a change seen anywhere */
-	bool renumbered;  /* an object was given a number above the ring's */
+	uint64_t highest;	  /* number of a change seen anywhere */
+	bool renumbered; /* an object was given a number above the ring's */
 
 	struct object *objects; /* images before their volumes */
 	size_t n_objects, room_objects;
-	struct map by_uuid;	/* volumes */
+	struct map by_uuid; /* volumes */
 
 	struct problem *problems;
 	size_t n_problems, room_problems;

@@ -38,7 +38,7 @@ static size_t flip_bit(uint8_t *d, size_t len)
 
 static size_t set_byte(uint8_t *d, size_t len)
 {
-	static const uint8_t values[] = { 0,	1,   0x7f, 0x80, 0xff, '\n',
+	static const uint8_t values[] = { 0,   1,   0x7f, 0x80, 0xff, '\n',
 					  ' ', '=', '0',  '9',	'-',  '.' };
 
 	if (len)
@@ -77,7 +77,7 @@ static size_t repeat_some(uint8_t *d, size_t len)
 static size_t bend(uint8_t *d, size_t len)
 {
 	static size_t (*const ways[])(uint8_t *, size_t) = {
-		flip_bit, flip_bit,    set_byte,   set_byte,
+		flip_bit, flip_bit,    set_byte,    set_byte,
 		set_byte, remove_some, repeat_some, cut,
 	};
 	unsigned int times = next(4);

@@ -18,8 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		abort();
 	if (qcow2_parse_backing(data, len, &b) < 0)
 		return 0;
-	if (r < 0 || b.len > QCOW2_BACKING_MAX ||
-	    b.offset > INT64_MAX - b.len)
+	if (r < 0 || b.len > QCOW2_BACKING_MAX || b.offset > INT64_MAX - b.len)
 		abort();
 	return 0;
 }
@@ -27,7 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 size_t fuzz_seed(unsigned int number, uint8_t *out, size_t room)
 {
 	static const uint8_t header[QCOW2_HEADER] = {
-		'Q', 'F', 'I', 0xfb, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 1, 0x90,
+		'Q', 'F', 'I', 0xfb, 0, 0, 0, 3,  0, 0, 0, 0, 0,    0, 1, 0x90,
 		0,   0,	  0,   36,   0, 0, 0, 16, 0, 0, 0, 2, 0x80, 0, 0, 0,
 	};
 

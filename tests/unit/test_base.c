@@ -45,8 +45,7 @@ static void test_sizes_are_read_strictly(void **state)
 		bytes = 77;
 		assert_int_equal(parse_size(cases[i].text, &bytes),
 				 cases[i].result);
-		assert_int_equal(bytes,
-				 cases[i].result ? 77 : cases[i].bytes);
+		assert_int_equal(bytes, cases[i].result ? 77 : cases[i].bytes);
 	}
 }
 
@@ -97,12 +96,12 @@ static void test_plain_text_is_utf8_without_control(void **state)
 	assert_false(is_plain("\x7f"));
 	assert_false(is_plain("\xff"));
 	assert_false(is_plain("\x80"));
-	assert_false(is_plain("\xc0\xaf"));	/* overlong */
+	assert_false(is_plain("\xc0\xaf")); /* overlong */
 	assert_false(is_plain("\xe0\x80\xaf"));
 	assert_false(is_plain("\xf0\x80\x80\xaf"));
 	assert_false(is_plain("\xed\xa0\x80")); /* a surrogate */
 	assert_false(is_plain("\xf4\x90\x80\x80"));
-	assert_false(is_plain("\xc3"));		/* cut off */
+	assert_false(is_plain("\xc3")); /* cut off */
 	assert_false(is_plain("\xe2\x82"));
 	assert_false(is_plain("\xe2\x28\xa1"));
 }
@@ -310,8 +309,8 @@ static int open_dir(void **state)
 
 static void put_file(int dir, const char *name, const char *text)
 {
-	auto_close int fd = openat(dir, name, O_CREAT | O_WRONLY | O_TRUNC,
-				   0600);
+	auto_close int fd =
+		openat(dir, name, O_CREAT | O_WRONLY | O_TRUNC, 0600);
 
 	assert_true(fd >= 0);
 	assert_int_equal(write_full(fd, text, strlen(text)), 0);
@@ -334,8 +333,7 @@ static void test_paths_stay_beneath(void **state)
 	assert_true(open_file_beneath(dir, "link/file", O_RDONLY, 0) < 0);
 	assert_true(open_file_beneath(dir, "../passwd", O_RDONLY, 0) < 0);
 	assert_true(open_file_beneath(dir, "sub/../../x", O_RDONLY, 0) < 0);
-	assert_int_equal(open_beneath(dir, "/etc/passwd", O_RDONLY, 0),
-			 -EXDEV);
+	assert_int_equal(open_beneath(dir, "/etc/passwd", O_RDONLY, 0), -EXDEV);
 	assert_int_equal(open_dir_beneath(dir, "link"), -EUCLEAN);
 	assert_int_equal(open_dir_beneath(dir, "sub/file"), -EUCLEAN);
 	assert_int_equal(open_file_beneath(dir, "none", O_RDONLY, 0), -ENOENT);
@@ -392,8 +390,10 @@ static int run(const char *const *argv, int timeout_ms, char **ret_out)
 static void test_program_answers(void **state)
 {
 	const char *const echo[] = { "echo", "a b", NULL };
-	const char *const fail[] = { "sh", "-c", "echo one >&2; "
-				     "echo two >&2; exit 3", NULL };
+	const char *const fail[] = { "sh", "-c",
+				     "echo one >&2; "
+				     "echo two >&2; exit 3",
+				     NULL };
 	const char *const none[] = { "ovstorfs-no-such-program", NULL };
 	const char *const env[] = { "env", NULL };
 	auto_free char *out = NULL;
@@ -443,8 +443,8 @@ static void test_program_gets_no_descriptors_but_those_named(void **state)
 	assert_null(strstr(out, not_kept));
 }
 
-#define WITH_DIR(test) cmocka_unit_test_setup_teardown(test, make_dir, \
-						       remove_dir)
+#define WITH_DIR(test)                                                         \
+	cmocka_unit_test_setup_teardown(test, make_dir, remove_dir)
 
 int main(void)
 {

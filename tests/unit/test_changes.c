@@ -387,9 +387,8 @@ static void *change(void *arg)
 		assert_int_equal(taken[number]++, 0);
 		if (rand_r(&seed) % 4 == 0)
 			usleep(100);
-		assert_int_equal(changes_leave(ring, number,
-					       seed % 8 ? &e : NULL),
-				 0);
+		assert_int_equal(
+			changes_leave(ring, number, seed % 8 ? &e : NULL), 0);
 	}
 	return NULL;
 }

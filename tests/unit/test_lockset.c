@@ -32,8 +32,7 @@ static void test_bigger_comes_first(void **state)
 		for (j = 0; j < ARRAY_SIZE(order); j++) {
 			int c = lock_cmp(&order[i], &order[j]);
 
-			assert_int_equal((c > 0) - (c < 0),
-					 (i > j) - (i < j));
+			assert_int_equal((c > 0) - (c < 0), (i > j) - (i < j));
 		}
 }
 
@@ -146,7 +145,7 @@ static unsigned int queue_length(void)
 	struct lock *l;
 
 	TAILQ_FOREACH(l, &tab.queue, link)
-		n++;
+	n++;
 	return n;
 }
 
@@ -271,7 +270,7 @@ static void test_storm(void **state)
 	assert_true(written > 0);
 }
 
-#define WITH_TAB(test) \
+#define WITH_TAB(test)                                                         \
 	cmocka_unit_test_setup_teardown(test, setup_tab, teardown_tab)
 
 int main(void)

@@ -144,7 +144,9 @@ static void test_unknown_keys_are_kept(void **state)
 
 	(void)state;
 	assert_int_equal(parse_body("later=one=two\n" IDS "format=qcow2\n"
-				    "empty=\n", &m), 0);
+				    "empty=\n",
+				    &m),
+			 0);
 	assert_string_equal(m.extra, "later=one=two\nempty=\n");
 	assert_int_equal(m.format, FORMAT_QCOW2);
 	meta_format(&m, &text);
