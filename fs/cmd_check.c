@@ -160,6 +160,9 @@ int cmd_check(int argc, char **argv)
 				err_text(r));
 	}
 	print_result(&report, source, &result);
+	if (r < 0)
+		return cmd_fail(EXIT_FSCK_LEFT, "check %s: not finished: %s",
+				source, err_text(r));
 	return exit_of(&result);
 }
 

@@ -13,10 +13,12 @@
 
 #define BATCH 64 /* entries of a listing at a time */
 
-/* All changes of one host pass by this mount, and the kernel is told of what
- * happens behind its back; of other hosts' it hears a little late. */
-#define TIMEOUT_ALONE 86400.0
-#define TIMEOUT_SHARED 1.0
+/* How long the kernel may believe us, in seconds: a name, see notify.c; and
+ * attributes, where all changes pass by this mount and the kernel is told of
+ * those that happen behind its back, or where other hosts make some. */
+#define ENTRY_TIMEOUT 1.0
+#define ATTR_TIMEOUT_ALONE 86400.0
+#define ATTR_TIMEOUT_SHARED 1.0
 
 static struct server *server_of(fuse_req_t req)
 {
@@ -29,8 +31,9 @@ double attr_timeout_of(const struct server *s, const struct node *n)
 	 * state files have other contents each time. */
 	if (n->kind == NODE_VOLUME && n->volume.open)
 		return 0;
-	return n->kind == NODE_FIXED && n->ops->type == S_IFREG ? 0 :
-								  s->timeout;
+	if (n->kind == NODE_FIXED && n->ops->type == S_IFREG)
+		return 0;
+	return s->attr_timeout;
 }
 
 void entry_fill(struct server *s, const struct node *n,
@@ -39,7 +42,7 @@ void entry_fill(struct server *s, const struct node *n,
 	memset(e, 0, sizeof(*e));
 	e->ino = n->ino;
 	e->generation = node_generation(n);
-	e->entry_timeout = s->timeout;
+	e->entry_timeout = ENTRY_TIMEOUT;
 	e->attr_timeout = attr_timeout_of(s, n);
 	node_stat(s, n, &e->attr);
 }
@@ -83,8 +86,9 @@ static void op_init(void *data, struct fuse_conn_info *conn)
 {
 	struct server *s = data;
 
-	s->timeout = s->options->locks == LEASE_LOCKS_LOCAL ? TIMEOUT_ALONE :
-							      TIMEOUT_SHARED;
+	s->attr_timeout = s->options->locks == LEASE_LOCKS_LOCAL ?
+				  ATTR_TIMEOUT_ALONE :
+				  ATTR_TIMEOUT_SHARED;
 	/* Without it each write costs a question for a capability. */
 	want(conn, FUSE_CAP_HANDLE_KILLPRIV_V2);
 	want(conn, FUSE_CAP_READDIRPLUS);

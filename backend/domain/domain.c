@@ -191,10 +191,10 @@ void domain_close(struct domain *d)
 	free(d);
 }
 
-void domain_changed(struct domain *d, enum change c, const struct ref *ref)
+void domain_changed(struct domain *d, const struct ref *ref)
 {
 	if (d->options.changed)
-		d->options.changed(d->options.arg, c, ref);
+		d->options.changed(d->options.arg, ref);
 }
 
 void domain_event(struct domain *d, const char *event, const struct ref *ref,

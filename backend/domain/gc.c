@@ -434,7 +434,7 @@ static int collect(struct found *f, const struct ref *ref)
 	if (r < 0)
 		return r;
 	f->cleaned++;
-	domain_changed(d, CHANGE_ENTRY, ref);
+	domain_changed(d, ref);
 	domain_event(d, "collected", ref, 0);
 	return 0;
 }

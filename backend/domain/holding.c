@@ -44,8 +44,9 @@ static int lease_of(struct domain *d, const struct ref *ref,
 		    struct lease_ref *ret_lease)
 {
 	uuid_format(&ref->volume, ret_lease->name);
-	return storage_lease_place(d->storage, ref, ret_lease->path,
-				   &ret_lease->offset);
+	return storage_lease_check(d->storage, ref) ?:
+		       storage_lease_place(d->storage, ref, ret_lease->path,
+					   &ret_lease->offset);
 }
 
 /* Wait while another thread takes or gives; false at the deadline. */

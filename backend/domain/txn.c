@@ -71,7 +71,7 @@ int txn_commit(struct txn **t)
 	struct txn *done = steal(*t);
 
 	leave(done, true);
-	domain_changed(done->d, CHANGE_ATTR, &done->ref);
+	domain_changed(done->d, &done->ref);
 	domain_event(done->d, done->event, &done->ref, 0);
 	free(done);
 	return 0;
@@ -89,7 +89,7 @@ void txn_abort(struct txn **t)
 	    load_image(dead->d, &dead->ref.image) < 0)
 		log_error("%s: after a failed %s: cannot be read again",
 			  ref_name(&dead->ref), dead->event);
-	domain_changed(dead->d, CHANGE_ATTR, &dead->ref);
+	domain_changed(dead->d, &dead->ref);
 	gc_wake(dead->d, &dead->ref.image);
 	free(dead);
 }

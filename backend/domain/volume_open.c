@@ -193,8 +193,9 @@ int volume_open(struct domain *d, const struct caller *by,
 
 	o->ref = (struct ref){ *image, *volume, RECORD_LIVE };
 	o->write = write;
+	/* Who is still joining waits for the lease, below. */
 	r = write ? domain_may_change(d) : 0;
-	if (r < 0)
+	if (r < 0 && r != -EAGAIN)
 		return r;
 	lockset_add(&locks, RANK_IMAGE, image, false);
 	lockset_add(&locks, RANK_VOLUME, volume, true);

@@ -103,7 +103,7 @@ int volume_remove(struct domain *d, const struct caller *by,
 	hide(d, v, &parent);
 	r = txn_commit(&txn);
 	if (ref_is_volume(&parent))
-		domain_changed(d, CHANGE_ATTR, &parent);
+		domain_changed(d, &parent);
 	lockset_release(&locks);
 	gc_wake(d, image);
 	return r;

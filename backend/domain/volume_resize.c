@@ -175,8 +175,10 @@ int volume_resize(struct domain *d, const struct caller *by,
 				     .dir = RECORD_LIVE },
 			    .size = size };
 	bool done = false;
-	int r = domain_may_change(d) ?: check(&z);
+	int r = domain_may_change(d);
 
+	if (r == 0 || r == -EAGAIN)
+		r = check(&z);
 	if (r == 0 && z.open && !z.reserve)
 		r = resize_open(&z, &done);
 	return r < 0 || done ? r : resize_txn(&z);

@@ -214,7 +214,7 @@ int volume_snapshot(struct domain *d, const struct caller *by,
 		return r;
 	take_over(&s, &m);
 	r = txn_commit(&txn);
-	domain_changed(d, CHANGE_ATTR, &s.parent_ref);
+	domain_changed(d, &s.parent_ref);
 	return r;
 }
 

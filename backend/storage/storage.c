@@ -158,6 +158,12 @@ int storage_lease_place(struct storage *s, const struct ref *vol,
 	return s->ops->lease_place(s, vol, ret_path, ret_offset);
 }
 
+int storage_lease_check(struct storage *s, const struct ref *vol)
+{
+	DOOR(s, lease_check);
+	return s->ops->lease_check(s, vol);
+}
+
 int storage_lease_drop(struct storage *s, const struct ref *vol)
 {
 	DOOR(s, lease_drop);

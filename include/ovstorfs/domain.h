@@ -25,11 +25,6 @@ struct caller {
 	uint64_t deadline;
 };
 
-enum change {
-	CHANGE_ENTRY, /* the object appeared, went, or moved */
-	CHANGE_ATTR,  /* its attributes or bytes are others now */
-};
-
 struct domain_options {
 	const char *source;
 	bool read_only;
@@ -39,7 +34,7 @@ struct domain_options {
 	uint64_t trash_retention; /* seconds */
 
 	/* Called from any thread, with no lock of the domain held. */
-	void (*changed)(void *arg, enum change c, const struct ref *ref);
+	void (*changed)(void *arg, const struct ref *ref);
 	void (*event)(void *arg, const char *event, unsigned int host,
 		      const struct ref *ref, int result);
 	void *arg;

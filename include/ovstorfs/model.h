@@ -231,7 +231,7 @@ void gc_wait_gone(struct domain *d, const struct uuid *id, uint64_t ms);
 int domain_may_change(struct domain *d);
 
 /* Tell the front. No locks held. */
-void domain_changed(struct domain *d, enum change c, const struct ref *ref);
+void domain_changed(struct domain *d, const struct ref *ref);
 void domain_event(struct domain *d, const char *event, const struct ref *ref,
 		  int result);
 

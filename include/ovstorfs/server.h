@@ -39,7 +39,7 @@ struct server {
 	struct fuse_session *session;
 	struct shared *shared;
 	time_t started;
-	double timeout;	  /* seconds that the kernel may believe us */
+	double attr_timeout; /* seconds */
 	bool passthrough; /* kernel and library have it, and it is wanted */
 
 	struct pool *verbs;  /* whatever may wait */
@@ -76,12 +76,10 @@ void server_features(FILE *out);
 
 int notify_open(struct server *s);
 void notify_close(struct server *s);
-/* Forget a node's attributes and pages. Never waits. */
+/* Forget a node's attributes. Never waits. */
 void notify_inode(struct server *s, uint64_t ino);
-/* Forget a name in a directory. Never waits. */
-void notify_entry(struct server *s, uint64_t dir, const char *name);
 /* domain_options.changed */
-void notify_change(void *server, enum change c, const struct ref *ref);
+void notify_change(void *server, const struct ref *ref);
 
 /* ---- status.c ---- */
 

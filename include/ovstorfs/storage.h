@@ -126,6 +126,7 @@ struct storage_ops {
 	int (*lease_create)(struct storage *s, const struct ref *vol);
 	int (*lease_place)(struct storage *s, const struct ref *vol,
 			   char *ret_path, uint64_t *ret_offset);
+	int (*lease_check)(struct storage *s, const struct ref *vol);
 	int (*lease_drop)(struct storage *s, const struct ref *vol);
 	int (*data_create)(struct storage *s, const struct ref *vol);
 	int (*data_open)(struct storage *s, const struct ref *vol, int flags,
@@ -200,10 +201,14 @@ int storage_record_drop(struct storage *s, const struct ref *ref,
 			enum record state);
 
 /* Room for a lease; the lease floor fills it. Found there is success, so that
- * a step can run twice. Drop: missing is success. */
+ * a step can run twice. Drop: missing is success. Its place is told without
+ * a look at the storage. */
 int storage_lease_create(struct storage *s, const struct ref *vol);
 int storage_lease_place(struct storage *s, const struct ref *vol,
 			char *ret_path, uint64_t *ret_offset);
+/* Others open a lease by its place: is what lies there ours, and no link out
+ * of the domain? Errors: -ENOENT; -EUCLEAN. */
+int storage_lease_check(struct storage *s, const struct ref *vol);
 int storage_lease_drop(struct storage *s, const struct ref *vol);
 
 /* Bytes. create: new and empty, -EEXIST else. open: flags are O_RDONLY or

@@ -533,6 +533,14 @@ static int file_lease_place(struct storage *s, const struct ref *vol,
 	    PATH_MAX)
 		return err_new(-ENAMETOOLONG, "%s: too long", path);
 	*ret_offset = 0;
+	return 0;
+}
+
+static int file_lease_check(struct storage *s, const struct ref *vol)
+{
+	char path[NAME_ROOM];
+
+	layout_path(vol, PART_LEASE, RECORD_LIVE, path);
 	return place_check(file_of(s), path);
 }
 
@@ -665,6 +673,7 @@ const struct storage_ops storage_file_ops = {
 	.record_drop = file_record_drop,
 	.lease_create = file_lease_create,
 	.lease_place = file_lease_place,
+	.lease_check = file_lease_check,
 	.lease_drop = file_lease_drop,
 	.data_create = file_data_create,
 	.data_open = file_data_open,
