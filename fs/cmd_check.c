@@ -81,17 +81,25 @@ static void resolve(const char *path, char *ret_source, bool *ret_mounted)
 }
 
 /* Is a mount of this machine at work there? Its lock is exclusive, or shared
- * with other mounts; ours conflicts with both. *ret_fd keeps it. */
-static bool is_in_use(const char *source, int *ret_fd)
+ * with other mounts; ours conflicts with both. A repair keeps it, in *ret_fd;
+ * who only looks does not, so that nobody has to wait. */
+static bool is_in_use(const char *source, bool keep, int *ret_fd)
 {
 	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	struct lease_space space;
-	int r = domain_lease_space(source, true, &space);
+	auto_close int fd = -1;
 
-	if (r < 0)
+	if (domain_lease_space(source, true, &space) < 0)
 		return false;
-	*ret_fd = open(space.lock_path, O_RDWR | O_CLOEXEC);
-	return *ret_fd >= 0 && fcntl(*ret_fd, F_OFD_SETLK, &l) < 0;
+	fd = open(space.lock_path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	if (!keep)
+		return fcntl(fd, F_OFD_GETLK, &l) == 0 && l.l_type != F_UNLCK;
+	if (fcntl(fd, F_OFD_SETLK, &l) < 0)
+		return true;
+	*ret_fd = steal_fd(&fd);
+	return false;
 }
 
 static const struct option check_flags[] = {
@@ -143,7 +151,7 @@ int cmd_check(int argc, char **argv)
 						 "[--repair] [--json] SOURCE "
 						 "| MNT");
 	resolve(argv[optind], source, &o.mounted);
-	if (is_in_use(source, &lock))
+	if (is_in_use(source, repair, &lock))
 		o.mounted = true;
 	if (repair && o.mounted)
 		return cmd_fail(EXIT_FSCK_FAILED, "check --repair %s: it is "

@@ -12,6 +12,7 @@
 #include "ovstorfs/auto.h"
 #include "ovstorfs/cmd.h"
 #include "ovstorfs/err.h"
+#include "ovstorfs/qemuimg.h"
 
 struct request {
 	const char *uuid;
@@ -65,17 +66,26 @@ static int set(const char *path, const char *key, const char *value)
 	return 0;
 }
 
-static int resize(const char *path, const char *size)
+/* The size that a guest will see: of a qcow2 volume it stands in the header
+ * that qemu-img writes. */
+static int resize(const struct request *q, const char *path)
 {
 	uint64_t bytes;
 	int r;
 
-	if (!size)
+	if (!q->size)
 		return 0;
-	r = parse_size(size, &bytes);
-	if (r == 0 && truncate(path, (off_t)bytes) < 0)
-		r = err_new(-errno, "size %s: %s", size, strerror(errno));
-	return r;
+	r = parse_size(q->size, &bytes);
+	if (r < 0)
+		return r;
+	if (q->parent)
+		return qemuimg_resize(path, bytes);
+	if (q->format && streq(q->format, "qcow2"))
+		return qemuimg_create(path, bytes);
+	if (truncate(path, (off_t)bytes) < 0)
+		return err_new(-errno, "size %s: %s", q->size,
+			       strerror(errno));
+	return 0;
 }
 
 static int make_volume(const struct request *q, const char *path)
@@ -90,7 +100,7 @@ static int make_volume(const struct request *q, const char *path)
 	r = set(path, "format", q->format) ?:
 	    set(path, "allocation", q->allocation) ?:
 	    set(path, "parent", q->parent) ?:
-	    set(path, "description", q->description) ?: resize(path, q->size);
+	    set(path, "description", q->description) ?: resize(q, path);
 	if (r < 0)
 		unlink(path);
 	return r;

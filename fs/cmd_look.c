@@ -206,8 +206,8 @@ static const struct {
 	const char *name;
 	const char *advice;
 } advice[] = {
-	{ "EBUSY", "Close what has it open (fuser, lsof), or wait for the "
-		   "host that holds it; `ovstorfs info` names the holder." },
+	{ "EBUSY", "Close what has it open here (fuser, lsof), or on the "
+		   "host that the reason names." },
 	{ "EROFS", "Only a leaf can be written. Write to the volume on top of "
 		   "the chain, or make a new layer with the attribute parent." },
 	{ "ENOTEMPTY", "Remove what is in it, or layered over it, first: "

@@ -42,6 +42,7 @@ struct keeper {
 	int ready; /* to whoever waits for the mount */
 	pid_t server;
 	bool mounted;
+	bool was_ready;
 };
 
 /* ---- results over a pipe ---- */
@@ -246,6 +247,14 @@ static int watch_server(struct keeper *k)
 	}
 }
 
+/* A server that died, or says so, has left volumes that processes may still
+ * write by passthrough or a mapping. Their leases outlive us, for the next
+ * mount of this host; the others go with our end. */
+static bool is_clean(const struct keeper *k, int status)
+{
+	return !k->was_ready || status == 0;
+}
+
 static void tear_down(struct keeper *k, int status)
 {
 	if (k->server > 0 && WIFSIGNALED(status))
@@ -257,7 +266,7 @@ static void tear_down(struct keeper *k, int status)
 		umount2(k->options->mountpoint, MNT_DETACH);
 	if (k->holder_thread)
 		pthread_join(k->holder_thread, NULL);
-	if (k->holder)
+	if (k->holder && is_clean(k, status))
 		lease_holder_stop(k->holder);
 }
 
@@ -269,6 +278,7 @@ static int run(struct keeper *k)
 	if (r == 0) {
 		r = keeper_read_result(ready);
 		close(ready);
+		k->was_ready = r == 0;
 		if (r == 0)
 			sd_notify(0, "READY=1");
 	}

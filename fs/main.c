@@ -18,9 +18,9 @@ static const struct command {
 	const char *arguments;
 	const char *help;
 } commands[] = {
-	{ "format", cmd_format, "[--name NAME] [--force] SOURCE",
+	{ "format", cmd_format, "[--name NAME] [--io-timeout S] [--force] SOURCE",
 	  "make a storage domain" },
-	{ "mount", cmd_mount, "[-f] [-o OPTIONS] SOURCE MNT | NAME",
+	{ "mount", cmd_mount, "[-f] [-c FILE] [-o OPTIONS] SOURCE MNT | NAME",
 	  "mount a domain" },
 	{ "unmount", cmd_unmount, "MNT | NAME",
 	  "unmount, and wait until all is released" },
@@ -53,7 +53,7 @@ static void usage(FILE *out)
 
 	fprintf(out, "usage: ovstorfs COMMAND [ARGUMENTS]\n\n");
 	for (i = 0; i < ARRAY_SIZE(commands); i++)
-		fprintf(out, "  %-9s%-40s %s\n", commands[i].name,
+		fprintf(out, "  %-9s%-46s %s\n", commands[i].name,
 			commands[i].arguments, commands[i].help);
 	fprintf(out, "\n  --version       what this build and kernel can do\n"
 		     "  --fault-points  names for the mount option fault=\n"

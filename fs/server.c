@@ -136,15 +136,18 @@ static int start(struct server *s)
 	return r < 0 ? r : open_domain(s);
 }
 
-static void stop(struct server *s)
+/* Returns how many leases are left behind. */
+static unsigned int stop(struct server *s)
 {
+	unsigned int left;
+
 	if (s->verbs)
 		pool_close(s->verbs);
 	if (s->closes)
 		pool_close(s->closes);
 	if (s->watch)
 		watch_close(s);
-	domain_close(s->domain);
+	left = domain_close(s->domain);
 	if (s->notify)
 		notify_close(s);
 	if (s->events)
@@ -153,6 +156,7 @@ static void stop(struct server *s)
 		fuse_session_destroy(s->session);
 	override_fini(s);
 	access_fini(s);
+	return left;
 }
 
 static int loop(struct server *s)
@@ -185,6 +189,7 @@ static void libfuse_says(enum fuse_log_level level, const char *fmt,
 int server_main(const struct mount_options *o)
 {
 	struct server s = { .options = o, .started = time(NULL) };
+	unsigned int left;
 	int r;
 
 	signal(SIGPIPE, SIG_IGN);
@@ -200,8 +205,11 @@ int server_main(const struct mount_options *o)
 			log_error("%s: the session ended with an error",
 				  o->mountpoint);
 	}
-	stop(&s);
-	return r < 0;
+	left = stop(&s);
+	if (left)
+		log_warn("%s: %u leases are left to the next mount",
+			 o->mountpoint, left);
+	return r < 0 || left;
 }
 
 void server_features(FILE *out)

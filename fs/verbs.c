@@ -83,7 +83,7 @@ static int find_dir(struct verb *v, struct node *ret_dir)
 
 static int not_here(const struct verb *v)
 {
-	return err_new(-EPERM, "there is no %s in this directory", v->what);
+	return err_new(-EPERM, "%s does nothing in this directory", v->what);
 }
 
 static void answer_entry(struct verb *v, const struct node *dir)

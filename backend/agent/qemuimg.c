@@ -31,3 +31,28 @@ int qemuimg_create_layer(const struct qemuimg_layer *l)
 		return err_add(-ENOSPC, "qemu-img");
 	return r;
 }
+
+static int run(const char *const *argv)
+{
+	struct spawn s = { .argv = argv, .timeout_ms = TIMEOUT_MS };
+
+	return spawn_run(&s, NULL);
+}
+
+int qemuimg_create(const char *path, uint64_t size)
+{
+	auto_free char *bytes = xprintf("%llu", (unsigned long long)size);
+	const char *const argv[] = { "qemu-img", "create", "-q",  "-f",
+				     "qcow2",	 path,	   bytes, NULL };
+
+	return run(argv);
+}
+
+int qemuimg_resize(const char *path, uint64_t size)
+{
+	auto_free char *bytes = xprintf("%llu", (unsigned long long)size);
+	const char *const argv[] = { "qemu-img", "resize", "-q",  "-f",
+				     "qcow2",	 path,	   bytes, NULL };
+
+	return run(argv);
+}

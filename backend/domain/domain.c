@@ -123,7 +123,8 @@ static void member_changed(void *arg)
 			  m.error);
 	domain_event(d, m.state == LEASE_JOINED ? "joined" : "leases", NULL,
 		     m.state == LEASE_JOINED ? 0 : -EIO);
-	gc_wake(d, NULL);
+	if (d->options.gc_period)
+		gc_wake(d, NULL);
 }
 
 static int open_all(struct domain *d)
@@ -166,14 +167,16 @@ int domain_open(const struct domain_options *o, struct domain **ret_domain)
 	return 0;
 }
 
-void domain_close(struct domain *d)
+unsigned int domain_close(struct domain *d)
 {
+	unsigned int left = 0;
+
 	if (!d)
-		return;
+		return 0;
 	d->live = false;
 	gc_close(d);
 	if (d->door)
-		hold_close(d);
+		left = hold_close(d);
 	pulse_close(d);
 	turn_close(d);
 	if (d->door)
@@ -189,6 +192,7 @@ void domain_close(struct domain *d)
 	storage_close(d->storage);
 	locks_fini(d);
 	free(d);
+	return left;
 }
 
 void domain_changed(struct domain *d, const struct ref *ref)

@@ -492,7 +492,7 @@ static int run_round(struct domain *d, bool all, const struct uuid *hints,
 static uint64_t next_time(struct domain *d)
 {
 	uint64_t period = d->options.gc_period * 1000;
-	uint64_t at = now_ms() + 3600 * 1000;
+	uint64_t at = now_ms() + 365ull * 86400 * 1000;
 	size_t i;
 
 	if (period)

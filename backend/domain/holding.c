@@ -257,13 +257,43 @@ static void probe_one(struct domain *d, const struct uuid *volume)
 	pthread_mutex_unlock(&d->uses_lock);
 }
 
+static bool is_used(struct domain *d, const struct uuid *volume)
+{
+	struct volume *v = model_volume(d, volume);
+
+	return v && v->use;
+}
+
+/* Processes that have it from a mount before this one, which died. */
+static int check_strangers(struct domain *d, const struct uuid *volume)
+{
+	struct ref ref = { .dir = RECORD_LIVE };
+	bool written = false;
+	struct volume *v;
+	int r;
+
+	pthread_rwlock_rdlock(&d->tree);
+	v = model_volume(d, volume);
+	if (v && v->visible)
+		ref = volume_ref(v);
+	pthread_rwlock_unlock(&d->tree);
+	if (!ref_is_volume(&ref))
+		return 0;
+	r = storage_data_is_written(d->storage, &ref, &written);
+	if (r == 0 && written)
+		r = err_new(-EBUSY, "a process of this host has it open from "
+				    "an earlier mount");
+	/* What cannot be opened is not written either; others tell of it. */
+	return r == -EBUSY ? r : 0;
+}
+
 int hold_check_idle(struct domain *d, const struct uuid *volume,
 		    bool writers_only)
 {
 	uint64_t deadline = now_ms() + FLUSHED_WAIT_MS;
 	struct timespec at = { .tv_sec = (time_t)(deadline / 1000),
 			       .tv_nsec = (long)(deadline % 1000) * 1000000 };
-	bool may_end;
+	bool may_end, known;
 	int r;
 
 	probe_one(d, volume);
@@ -271,6 +301,7 @@ int hold_check_idle(struct domain *d, const struct uuid *volume,
 		pthread_rwlock_rdlock(&d->tree);
 		pthread_mutex_lock(&d->uses_lock);
 		r = look_idle(d, volume, writers_only, &may_end);
+		known = r < 0 || is_used(d, volume);
 		pthread_rwlock_unlock(&d->tree);
 		if (may_end &&
 		    pthread_cond_timedwait(&d->uses_cond, &d->uses_lock,
@@ -278,7 +309,7 @@ int hold_check_idle(struct domain *d, const struct uuid *volume,
 			may_end = false;
 		pthread_mutex_unlock(&d->uses_lock);
 		if (!may_end)
-			return r;
+			return known ? r : check_strangers(d, volume);
 	}
 }
 
@@ -348,9 +379,10 @@ static struct volume *next_held(struct domain *d)
 	return NULL;
 }
 
-void hold_close(struct domain *d)
+unsigned int hold_close(struct domain *d)
 {
 	auto_unlock(guard, &d->uses_lock);
+	unsigned int left = 0;
 	struct volume *v;
 
 	while ((v = next_held(d))) {
@@ -363,5 +395,7 @@ void hold_close(struct domain *d)
 		u->refs = 1; /* keeps u while its lease is given up */
 		u->gave_up = true;
 		give_up(d, v);
+		left += u->held;
 	}
+	return left;
 }

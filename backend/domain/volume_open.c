@@ -167,7 +167,12 @@ static int take_lease(struct domain *d, const struct caller *by,
 		      struct volume_open *o)
 {
 	uint64_t wait = now_ms() + OPEN_WAIT_MS;
+	struct lease_member m;
 	int r;
+
+	lease_member(d->door, &m);
+	if (m.state == LEASE_JOINING)
+		wait = by->deadline;
 
 	if (o->cover)
 		return reread(d, by, o);

@@ -54,9 +54,10 @@ int domain_lease_space(const char *source, bool read_only,
  * Owner: domain_close(). */
 int domain_open(const struct domain_options *o, struct domain **ret_domain);
 
-/* Stop the collector, release what is held. Nothing may be open any more,
- * except what others still map: that lease stays with the holder. */
-void domain_close(struct domain *d);
+/* Stop the collector, release what is held. Returns how many leases could not
+ * be given up, since somebody can still write under them: those are for the
+ * next mount. */
+unsigned int domain_close(struct domain *d);
 
 /* ---- looking ---- */
 

@@ -207,9 +207,9 @@ void hold_put(struct domain *d, struct volume *v);
  * matter. */
 int hold_check_idle(struct domain *d, const struct uuid *volume,
 		    bool writers_only);
-/* Give up all leases at the end of the mount; one whose volume somebody can
- * still write stays with the holder. No request is at work any more. */
-void hold_close(struct domain *d);
+/* Give up all leases at the end of the mount; those whose volumes somebody can
+ * still write are counted and left. No request is at work any more. */
+unsigned int hold_close(struct domain *d);
 /* What the headers of open qcow2 volumes say may change under their writers:
  * read some of them again. Once a second. */
 void hold_refresh(struct domain *d);

@@ -18,4 +18,9 @@ struct qemuimg_layer {
  * failed, err_text() has what it said; -ETIMEDOUT. Threads: any. */
 int qemuimg_create_layer(const struct qemuimg_layer *l);
 
+/* Make path an empty qcow2 file of that guest-visible size; give one that is
+ * there another size. Errors: as above. */
+int qemuimg_create(const char *path, uint64_t size);
+int qemuimg_resize(const char *path, uint64_t size);
+
 #endif
