@@ -145,7 +145,7 @@ class Bench:
             verdict = f"   aim: {word}, {'met' if good else 'MISSED'}"
             if not good:
                 self.missed.append(f"{what}: {form.format(m)}, aim {word}")
-        say(f"    {what:<46} {spread(values, form)}{verdict}")
+        say(f"    {what:<52} {spread(values, form)}{verdict}")
 
 
 def spread(values, form="{:.2f}"):
@@ -155,7 +155,7 @@ def spread(values, form="{:.2f}"):
 
 
 def show(what, values, form, unit):
-    say(f"    {what:<46} {spread(values, form)} {unit}")
+    say(f"    {what:<52} {spread(values, form)} {unit}")
 
 
 def end(process, at):

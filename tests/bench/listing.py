@@ -98,7 +98,7 @@ def bench_ls(b):
     for path in filter(None, places.values()):
         list_all(path)
         list_all(path)
-    v = b.by_turns(2 * b.rounds, **{
+    v = b.by_turns(6 * b.rounds, **{
         k: (lambda p=p: kit.seconds(list_all, p) * 1000)
         for k, p in places.items() if p})
     names = {"mount": "mount", "bare": "bare tree",
