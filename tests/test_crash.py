@@ -10,6 +10,7 @@ A point is armed at its first passing, its second, and so on until the session
 passes it no more; it must have been passed at least once."""
 import os
 import shutil
+from errno import ENOSPC
 
 import pytest
 
@@ -168,7 +169,8 @@ class Scene:
 
     def write(self, d):
         with open(self.vol(d, "write"), "r+b", buffering=0) as f:
-            f.write(b"\x88" * 131072)
+            if f.write(b"\x88" * 131072) < 131072:
+                raise OSError(ENOSPC, "a short write")
             os.fsync(f.fileno())
 
     def written(self, d):

@@ -15,8 +15,7 @@ from conftest import (BUILD, Events, MountFailed, get, is_running,
                       mount_line, need_program, new_uuid, put, refused, run,
                       wait_exit)
 
-FAILED = 32 # as mount(8) has it
-USAGE = 2
+USAGE, FAILED = 1, 32 # as mount(8) has them
 
 
 # ---- format ----
