@@ -99,6 +99,29 @@ static int mount_fuse(struct keeper *k)
 	return 0;
 }
 
+/* A kernel that ends requests by a clock of its own would fail writes that
+ * wait for space, and take the mount with it. */
+static int check_request_timeout(void)
+{
+	static const char *const limits[] = { "max_request_timeout",
+					      "default_request_timeout" };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(limits); i++) {
+		auto_free char *path = xprintf("/proc/sys/fs/fuse/%s",
+					       limits[i]);
+		auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+		char text[32] = "";
+
+		if (fd >= 0 && read(fd, text, sizeof(text) - 1) > 0 &&
+		    atoi(text))
+			return err_new(-EPERM, "%s is set: requests may not "
+					       "be ended by a clock",
+				       path);
+	}
+	return 0;
+}
+
 static int make_shared(struct keeper *k)
 {
 	k->shared_fd = memfd_create("ovstorfs", MFD_CLOEXEC);
@@ -216,7 +239,8 @@ static int set_up(struct keeper *k, int *ret_ready)
 			       &k->space);
 	if (r < 0)
 		return r;
-	r = make_signals(k) ?: make_shared(k) ?: claim_domain(k);
+	r = check_request_timeout() ?: make_signals(k) ?: make_shared(k) ?:
+	    claim_domain(k);
 	if (r < 0)
 		return r;
 	r = mount_fuse(k);

@@ -30,6 +30,7 @@
 #define CLOSE_THREADS 2
 #define FUSE_THREADS 16
 #define STACK (256 * 1024)
+#define EXIT_STUCK 3
 
 static int map_shared(struct server *s)
 {
@@ -145,6 +146,13 @@ static unsigned int stop(struct server *s)
 		pool_close(s->verbs);
 	if (s->closes)
 		pool_close(s->closes);
+	/* What they began is unfinished, so no lease may go; with the process
+	 * they end, and the next mount finds their markers. */
+	if (s->counters.stuck) {
+		log_error("%s: %lu operations never came to an end",
+			  s->options->mountpoint, s->counters.stuck);
+		_exit(EXIT_STUCK);
+	}
 	if (s->watch)
 		watch_close(s);
 	left = domain_close(s->domain);

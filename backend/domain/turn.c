@@ -18,6 +18,9 @@
 #define STAND_BACK_MS 60 /* longer than another host's retry */
 #define TAKE_MS 1000	 /* one try */
 
+/* When this thread's verb came in. */
+static __thread uint64_t entered;
+
 struct turn {
 	pthread_mutex_t mutex;
 	pthread_cond_t cond;
@@ -43,9 +46,14 @@ static void wait_until(struct turn *t, uint64_t at)
 	pthread_cond_timedwait(&t->cond, &t->mutex, &ts);
 }
 
+/* A verb that hangs keeps the lease from the others anyway, so after as long
+ * again its host may as well use it. */
 static bool takes_work(const struct turn *t)
 {
-	return t->held && now_ms() < t->since + STRETCH_MS;
+	uint64_t age = now_ms() - t->since;
+
+	return t->held &&
+	       (age < STRETCH_MS || (t->users && age > 2 * STRETCH_MS));
 }
 
 /* The lease is fresh: is what we know still the truth? */
@@ -219,6 +227,7 @@ int turn_enter(struct domain *d, uint64_t deadline)
 	if (!takes_work(t))
 		return refusal(t, tries);
 	t->users++;
+	entered = now_ms();
 	return 0;
 }
 
@@ -228,6 +237,9 @@ void turn_leave(struct domain *d)
 	auto_unlock(guard, &t->mutex);
 
 	t->idle_since = now_ms();
+	/* One that hung has come back: the others' time is overdue. */
+	if (t->idle_since - entered > STRETCH_MS)
+		t->since = t->idle_since - STRETCH_MS;
 	if (--t->users == 0)
 		pthread_cond_broadcast(&t->cond);
 }
