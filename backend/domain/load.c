@@ -20,6 +20,8 @@ struct loaded {
 	struct meta meta;
 	char *error; /* why it is damaged */
 	uint64_t capacity;
+	uint64_t retention; /* of an image in the trash */
+	time_t removed;
 };
 
 /* An image that is being read, its own record first. */
@@ -107,12 +109,15 @@ static void read_image(struct domain *d, struct loaded *l)
 
 	l->has_meta = r == 0;
 	/* In the trash the record of the removal counts too: it says for how
-	 * long nothing may be deleted. */
+	 * long nothing may be deleted. Unreadable, it is damage, and so
+	 * nothing is. */
 	if (r == 0 && l->entry.ref.dir == RECORD_REMOVED) {
 		auto_meta struct meta m = { 0 };
 
 		r = load_meta(d->storage, &l->entry.ref, RECORD_REMOVED,
 			      META_IMAGE, &m);
+		l->retention = m.retention;
+		l->removed = m.written;
 	}
 	if (r < 0 && (l->entry.ref.dir == RECORD_LIVE ||
 		      l->entry.ref.dir == RECORD_REMOVED))
@@ -239,19 +244,6 @@ static void take_image_record(struct domain *d, struct image *img,
 		img->first_seen = now_ms();
 }
 
-/* How long it is kept stands in the record that removed it. */
-static void read_retention(struct domain *d, const struct ref *ref,
-			   uint64_t *ret_retention, time_t *ret_removed)
-{
-	auto_meta struct meta m = { 0 };
-
-	if (ref->dir != RECORD_REMOVED ||
-	    load_meta(d->storage, ref, RECORD_REMOVED, META_IMAGE, &m) < 0)
-		return;
-	*ret_retention = m.retention;
-	*ret_removed = m.written;
-}
-
 static unsigned int precedence(enum record dir)
 {
 	static const unsigned int p[RECORD_STATES] = {
@@ -280,15 +272,12 @@ static void take_over(struct reading *g)
 {
 	struct domain *d = g->d;
 	struct loaded *first = g->items;
-	uint64_t retention = 0;
-	time_t removed = 0;
 	struct image *img;
 	struct volume *v;
 	size_t i;
 
 	if (!g->n)
 		return;
-	read_retention(d, &first->entry.ref, &retention, &removed);
 	pthread_rwlock_wrlock(&d->tree);
 	img = model_image(d, &first->entry.ref.image);
 	if (img && img->seen &&
@@ -296,8 +285,8 @@ static void take_over(struct reading *g)
 		goto out;
 	img = find_or_add(d, first);
 	take_image_record(d, img, first);
-	img->retention = retention;
-	img->removed = removed;
+	img->retention = first->retention;
+	img->removed = first->removed;
 	LIST_FOREACH(v, &img->all, in_image)
 		v->seen = false;
 	for (i = 1; i < g->n; i++)
