@@ -36,23 +36,23 @@ def fio(path, rw, bs, depth, direct, runtime):
 
 
 def export(b, name, file):
-    """qemu-storage-daemon's FUSE export; None without it."""
+    """qemu-storage-daemon's FUSE export and its process, or None."""
     if not shutil.which("qemu-storage-daemon"):
         kit.note("no qemu-storage-daemon: nothing to compare with")
-        return None
+        return None, None
     at = os.path.join(b.dir(name), "export")
     with open(at, "w"):
         pass
     try:
-        b.serve(at, "qemu-storage-daemon", "--blockdev",
+        p = b.serve(at, "qemu-storage-daemon", "--blockdev",
                 "driver=file,node-name=file,locking=off,cache.direct=on,"
                 f"aio=native,filename={file}", "--export",
                 "type=fuse,id=export,node-name=file,writable=on,"
                 f"allow-other=off,mountpoint={at}")
     except kit.Missing as e:
         kit.note(e)
-        return None
-    return at
+        return None, None
+    return at, p
 
 
 def write_all(path, size):
@@ -75,8 +75,8 @@ def bench_on(b, name, where, native=None, exported=None):
     volume = d.new_volume(size=size)
     file = d.stored(volume)
     write_all(volume, size)
-    places = {"volume": volume, "file": file,
-              "export": export(b, "export-" + name, file)}
+    exporting, daemon = export(b, "export-" + name, file)
+    places = {"volume": volume, "file": file, "export": exporting}
     kit.say(f"bytes of a volume of {size >> 20} MiB, {name}")
     runtime = 1 if b.quick else 2
     for what, *job in JOBS:
@@ -97,6 +97,9 @@ def bench_on(b, name, where, native=None, exported=None):
     opened = d.status()["open"]
     if opened["passthrough_refused"]:
         kit.note("passthrough was refused for some of it")
+    # While another can write the bytes, a mount keeps the lease.
+    if daemon:
+        kit.end(daemon, exporting)
     d.unmount()
 
 

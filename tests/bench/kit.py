@@ -102,7 +102,8 @@ class Bench:
         return self.compile(source, [*flags, f"-I{BUILD_FUSE}"], libs)
 
     def serve(self, at, *argv):
-        """Start a FUSE server in the foreground and wait for its mount."""
+        """Start a FUSE server in the foreground and wait for its mount; its
+        process, which ends with the run at the latest."""
         log = open(os.path.join(self.base, os.path.basename(argv[0]) +
                                 ".log"), "ab")
         p = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL,
@@ -115,6 +116,7 @@ class Bench:
                 with open(log.name, errors="replace") as f:
                     raise Missing(f"{argv[0]} does not mount: {f.read()}")
             time.sleep(0.02)
+        return p
 
     # ---- measuring ----
 
