@@ -73,8 +73,7 @@ static void resolve(const char *path, char *ret_source, bool *ret_mounted)
 		return;
 	status = view_status(mnt);
 	if (status && json_object_object_get_ex(status, "source", &v)) {
-		snprintf(ret_source, PATH_MAX, "%s",
-			 json_object_get_string(v));
+		snprintf(ret_source, PATH_MAX, "%s", json_object_get_string(v));
 		*ret_mounted = true;
 	}
 	json_object_put(status);
@@ -110,8 +109,7 @@ static const struct option check_flags[] = {
 
 /* -a -p -y repair, -n does not, -f -v -V -C and the like say nothing new: as
  * fsck(8) calls us. */
-static bool parse_check(int argc, char **argv, bool *ret_repair,
-			bool *ret_json)
+static bool parse_check(int argc, char **argv, bool *ret_repair, bool *ret_json)
 {
 	int c;
 
@@ -154,9 +152,10 @@ int cmd_check(int argc, char **argv)
 	if (is_in_use(source, repair, &lock))
 		o.mounted = true;
 	if (repair && o.mounted)
-		return cmd_fail(EXIT_FSCK_FAILED, "check --repair %s: it is "
-						  "mounted; unmount it on all "
-						  "hosts first",
+		return cmd_fail(EXIT_FSCK_FAILED,
+				"check --repair %s: it is "
+				"mounted; unmount it on all "
+				"hosts first",
 				argv[optind]);
 	o.repair = repair;
 	if (json)
@@ -206,8 +205,7 @@ int cmd_gc(int argc, char **argv)
 	path = xprintf("%s/" OVSTORFS_CONTROL "/collect", mnt);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0 || write(fd, "now", 3) != 3)
-		return cmd_fail(EXIT_FAILED, "gc %s: %s", mnt,
-				strerror(errno));
+		return cmd_fail(EXIT_FAILED, "gc %s: %s", mnt, strerror(errno));
 	close(steal_fd(&fd));
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	n = fd < 0 ? -1 : read(fd, report, sizeof(report) - 1);

@@ -83,24 +83,24 @@ static int resize(const struct request *q, const char *path)
 	if (q->format && streq(q->format, "qcow2"))
 		return qemuimg_create(path, bytes);
 	if (truncate(path, (off_t)bytes) < 0)
-		return err_new(-errno, "size %s: %s", q->size,
-			       strerror(errno));
+		return err_new(-errno, "size %s: %s", q->size, strerror(errno));
 	return 0;
 }
 
 static int make_volume(const struct request *q, const char *path)
 {
-	auto_close int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
-				 0660);
+	auto_close int fd =
+		open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0660);
 	int r;
 
 	if (fd < 0)
 		return err_new(-errno, "%s", strerror(errno));
 	close(steal_fd(&fd));
-	r = set(path, "format", q->format) ?:
-	    set(path, "allocation", q->allocation) ?:
-	    set(path, "parent", q->parent) ?:
-	    set(path, "description", q->description) ?: resize(q, path);
+	r = set(path, "format", q->format)		     ?:
+		    set(path, "allocation", q->allocation)   ?:
+		    set(path, "parent", q->parent)	     ?:
+		    set(path, "description", q->description) ?:
+							       resize(q, path);
 	if (r < 0)
 		unlink(path);
 	return r;

@@ -187,14 +187,16 @@ int cmd_info(int argc, char **argv)
 		view_print_json(o);
 		return EXIT_GOOD;
 	}
-	json_object_object_foreach(o, key, value) {
+	json_object_object_foreach(o, key, value)
+	{
 		if (json_object_is_type(value, json_type_string))
 			printf("%-14s %s\n", key,
 			       json_object_get_string(value));
 		else
-			printf("%s\n", json_object_to_json_string_ext(
-					       value, JSON_C_TO_STRING_PRETTY |
-							      JSON_C_TO_STRING_SPACED));
+			printf("%s\n",
+			       json_object_to_json_string_ext(
+				       value, JSON_C_TO_STRING_PRETTY |
+						      JSON_C_TO_STRING_SPACED));
 	}
 	json_object_put(o);
 	return EXIT_GOOD;
@@ -208,8 +210,9 @@ static const struct {
 } advice[] = {
 	{ "EBUSY", "Close what has it open here (fuser, lsof), or on the "
 		   "host that the reason names." },
-	{ "EROFS", "Only a leaf can be written. Write to the volume on top of "
-		   "the chain, or make a new layer with the attribute parent." },
+	{ "EROFS",
+	  "Only a leaf can be written. Write to the volume on top of "
+	  "the chain, or make a new layer with the attribute parent." },
 	{ "ENOTEMPTY", "Remove what is in it, or layered over it, first: "
 		       "leaves before their parents. rm -r does so." },
 	{ "EEXIST", "UUIDs are unique in the whole domain, trash and "

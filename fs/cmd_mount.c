@@ -102,8 +102,7 @@ static int mount_foreground(const struct mount_options *o)
 	int ready[2], code, r;
 
 	if (pipe2(ready, O_CLOEXEC) < 0)
-		return cmd_fail(EXIT_MOUNT_FAILED, "pipe: %s",
-				strerror(errno));
+		return cmd_fail(EXIT_MOUNT_FAILED, "pipe: %s", strerror(errno));
 	result = ready[0];
 	code = keeper_main(o, ready[1]);
 	r = keeper_read_result(result);
@@ -118,7 +117,7 @@ static int mount_with(struct mount_options *o, bool foreground)
 	int r;
 
 	r = absolute("source", o->source) ?:
-	    absolute("mount point", o->mountpoint);
+		    absolute("mount point", o->mountpoint);
 	if (r < 0)
 		return cmd_fail(EXIT_MOUNT_FAILED, "mount: %s", err_text(r));
 	if (foreground)
@@ -149,18 +148,20 @@ int cmd_mount(int argc, char **argv)
 		else if (c == 'c')
 			conf = optarg;
 		else if (c == '?')
-			return cmd_fail(EXIT_MOUNT_USAGE, "usage: ovstorfs mount "
-						    "[-f] [-c CONFIG] "
-						    "[-o OPTIONS] SOURCE MNT "
-						    "| NAME");
+			return cmd_fail(EXIT_MOUNT_USAGE,
+					"usage: ovstorfs mount "
+					"[-f] [-c CONFIG] "
+					"[-o OPTIONS] SOURCE MNT "
+					"| NAME");
 	}
 	argc = 0;
 	while (argv[optind + argc])
 		argc++;
 	/* mount(8) puts its -o behind the arguments; getopt has moved it. */
 	if (argc != 1 && argc != 2)
-		return cmd_fail(EXIT_MOUNT_USAGE, "mount needs SOURCE and MNT, or a "
-					    "NAME of the configuration");
+		return cmd_fail(EXIT_MOUNT_USAGE,
+				"mount needs SOURCE and MNT, or a "
+				"NAME of the configuration");
 	r = take_arguments(&o, argc, argv + optind, conf);
 	if (r == 0 && given.len)
 		r = options_parse(&o, given.text);
@@ -222,8 +223,7 @@ int cmd_unmount(int argc, char **argv)
 	if (argc != 2)
 		return cmd_fail(EXIT_USAGE, "usage: ovstorfs unmount MNT | "
 					    "NAME");
-	if (realpath(argv[1], mnt) && view_find(mnt, at) == 0 &&
-	    streq(at, mnt))
+	if (realpath(argv[1], mnt) && view_find(mnt, at) == 0 && streq(at, mnt))
 		return unmount(mnt);
 	options_init(&o);
 	r = options_from_config(&o, config_path(), argv[1]);

@@ -95,37 +95,35 @@ static char *line_of(const char *event, unsigned int host,
 	char at[24];
 	char *line;
 
-	json_object_object_add(o, "time",
-			       json_object_new_string(
-				       format_time(time(NULL), at)));
+	json_object_object_add(
+		o, "time", json_object_new_string(format_time(time(NULL), at)));
 	json_object_object_add(o, "host", json_object_new_int((int)host));
 	json_object_object_add(o, "event", json_object_new_string(event));
-	json_object_object_add(o, "object",
-			       json_object_new_string(ref ? ref_name(ref) :
-							    ""));
-	json_object_object_add(o, "result",
-			       json_object_new_string(
-				       result < 0 ? err_name(result) : "ok"));
-	line = xprintf("%s\n", json_object_to_json_string_ext(
-				       o, JSON_C_TO_STRING_SPACED |
-						  JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_object_object_add(
+		o, "object", json_object_new_string(ref ? ref_name(ref) : ""));
+	json_object_object_add(
+		o, "result",
+		json_object_new_string(result < 0 ? err_name(result) : "ok"));
+	line = xprintf("%s\n",
+		       json_object_to_json_string_ext(
+			       o, JSON_C_TO_STRING_SPACED |
+					  JSON_C_TO_STRING_NOSLASHESCAPE));
 	json_object_put(o);
 	return line;
 }
 
 /* Whole lines that fit; a line that alone does not fit is cut. */
-static size_t fill(struct events *e, struct openfile *f, char *buf,
-		   size_t size)
+static size_t fill(struct events *e, struct openfile *f, char *buf, size_t size)
 {
 	uint64_t oldest = e->next > LINES ? e->next - LINES : 0;
 	size_t n = 0;
 
 	if (f->next_event < oldest) {
-		n = (size_t)snprintf(buf, size,
-				     "{\"event\": \"lost\", \"lines\": "
-				     "%llu}\n",
-				     (unsigned long long)(oldest -
-							  f->next_event));
+		n = (size_t)snprintf(
+			buf, size,
+			"{\"event\": \"lost\", \"lines\": "
+			"%llu}\n",
+			(unsigned long long)(oldest - f->next_event));
 		n = n < size ? n : size;
 		f->next_event = oldest;
 	}
@@ -191,8 +189,8 @@ static void on_interrupt(fuse_req_t req, void *data)
 	auto_unlock(guard, &e->mutex);
 
 	TAILQ_FOREACH(r, &e->readers, link)
-		if (r->req == req)
-			break;
+	if (r->req == req)
+		break;
 	if (!r)
 		return;
 	TAILQ_REMOVE(&e->readers, r, link);

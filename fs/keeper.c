@@ -49,8 +49,8 @@ struct keeper {
 
 void keeper_write_result(int fd, int code)
 {
-	auto_free char *text = xprintf("%d %s", code,
-				       code < 0 ? err_text(code) : "");
+	auto_free char *text =
+		xprintf("%d %s", code, code < 0 ? err_text(code) : "");
 
 	if (write_full(fd, text, strlen(text)) < 0)
 		log_error("%s", err_text(-EPIPE));
@@ -108,15 +108,16 @@ static int check_request_timeout(void)
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(limits); i++) {
-		auto_free char *path = xprintf("/proc/sys/fs/fuse/%s",
-					       limits[i]);
+		auto_free char *path =
+			xprintf("/proc/sys/fs/fuse/%s", limits[i]);
 		auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
 		char text[32] = "";
 
 		if (fd >= 0 && read(fd, text, sizeof(text) - 1) > 0 &&
 		    atoi(text))
-			return err_new(-EPERM, "%s is set: requests may not "
-					       "be ended by a clock",
+			return err_new(-EPERM,
+				       "%s is set: requests may not "
+				       "be ended by a clock",
 				       path);
 	}
 	return 0;
@@ -175,8 +176,11 @@ static void become_server(struct keeper *k, int ready)
 	const struct mount_options *o = k->options;
 	int from[] = { k->fuse, k->door[0], k->shared_fd,
 		       lease_holder_claim_fd(k->holder), ready };
-	const char *argv[] = { "ovstorfs", "--server", o->source,
-			       o->mountpoint, o->text.len ? o->text.text : "",
+	const char *argv[] = { "ovstorfs",
+			       "--server",
+			       o->source,
+			       o->mountpoint,
+			       o->text.len ? o->text.text : "",
 			       NULL };
 	sigset_t none;
 	size_t i;
@@ -239,8 +243,10 @@ static int set_up(struct keeper *k, int *ret_ready)
 			       &k->space);
 	if (r < 0)
 		return r;
-	r = check_request_timeout() ?: make_signals(k) ?: make_shared(k) ?:
-	    claim_domain(k);
+	r = check_request_timeout() ?:
+		    make_signals(k) ?:
+		    make_shared(k)  ?:
+				      claim_domain(k);
 	if (r < 0)
 		return r;
 	r = mount_fuse(k);
@@ -283,14 +289,15 @@ static void tear_down(struct keeper *k, int status)
 {
 	if (k->server > 0 && WIFSIGNALED(status))
 		log_error("%s: server %d was killed by signal %d",
-			  k->options->mountpoint, k->server,
-			  WTERMSIG(status));
+			  k->options->mountpoint, k->server, WTERMSIG(status));
 	/* Without a server the mount only answers errors. */
 	if (k->mounted && (k->server <= 0 || status != 0))
 		umount2(k->options->mountpoint, MNT_DETACH);
 	if (k->holder_thread)
 		pthread_join(k->holder_thread, NULL);
-	if (k->holder && is_clean(k, status))
+	if (!is_clean(k, status))
+		_exit(EXIT_FAILURE); /* releases nothing */
+	if (k->holder)
 		lease_holder_stop(k->holder);
 }
 
@@ -321,10 +328,9 @@ static int run(struct keeper *k)
 
 int keeper_main(const struct mount_options *o, int ready_fd)
 {
-	struct keeper k = { .options = o,
-			    .fuse = -1,
-			    .shared_fd = -1,
-			    .ready = ready_fd };
+	struct keeper k = {
+		.options = o, .fuse = -1, .shared_fd = -1, .ready = ready_fd
+	};
 
 	return run(&k);
 }

@@ -18,7 +18,8 @@ static const struct command {
 	const char *arguments;
 	const char *help;
 } commands[] = {
-	{ "format", cmd_format, "[--name NAME] [--io-timeout S] [--force] SOURCE",
+	{ "format", cmd_format,
+	  "[--name NAME] [--io-timeout S] [--force] SOURCE",
 	  "make a storage domain" },
 	{ "mount", cmd_mount, "[-f] [-c FILE] [-o OPTIONS] SOURCE MNT | NAME",
 	  "mount a domain" },
@@ -55,9 +56,10 @@ static void usage(FILE *out)
 	for (i = 0; i < ARRAY_SIZE(commands); i++)
 		fprintf(out, "  %-9s%-46s %s\n", commands[i].name,
 			commands[i].arguments, commands[i].help);
-	fprintf(out, "\n  --version       what this build and kernel can do\n"
-		     "  --fault-points  names for the mount option fault=\n"
-		     "\nCOMMAND --help tells its arguments; see ovstorfs(8).\n");
+	fprintf(out,
+		"\n  --version       what this build and kernel can do\n"
+		"  --fault-points  names for the mount option fault=\n"
+		"\nCOMMAND --help tells its arguments; see ovstorfs(8).\n");
 }
 
 static int run(const struct command *c, int argc, char **argv)
@@ -122,8 +124,9 @@ static int be_told(const char *flag)
 	} else if (!strcmp(flag, "--fault-points")) {
 		fault_list(stdout);
 	} else {
-		return cmd_fail(EXIT_USAGE, "unknown command %s; see "
-					    "ovstorfs --help",
+		return cmd_fail(EXIT_USAGE,
+				"unknown command %s; see "
+				"ovstorfs --help",
 				flag);
 	}
 	return EXIT_GOOD;

@@ -175,20 +175,11 @@ static int image_remove_member(struct server *s, const struct caller *by,
 	return 0;
 }
 
-static void image_times(struct server *s, const struct node *n,
-			struct stat *st)
-{
-	(void)s;
-	if (n->image.created)
-		st->st_mtim.tv_sec = st->st_ctim.tv_sec =
-			st->st_atim.tv_sec = n->image.created;
-}
-
 const struct node_ops node_image_ops = {
 	.type = S_IFDIR,
 	.lookup = image_lookup,
 	.list = image_list_members,
-	.stat = image_times,
+	.stat = node_image_times,
 	.remove_dir = image_remove_member,
 };
 

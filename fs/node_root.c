@@ -69,8 +69,7 @@ static int control_lookup(struct server *s, const struct node *dir,
 			  const char *name, struct node *ret_node)
 {
 	(void)s, (void)dir;
-	return lookup(control_names, ARRAY_SIZE(control_names), name,
-		      ret_node);
+	return lookup(control_names, ARRAY_SIZE(control_names), name, ret_node);
 }
 
 static size_t control_list(struct server *s, const struct node *dir,

@@ -44,8 +44,7 @@ static int volumes_make_file(struct server *s, const struct caller *by,
 	int r = uuid_parse(name, &id);
 
 	return r < 0 ? r :
-		       volume_create(s->domain, by, &dir->image.ref.image,
-				     &id);
+		       volume_create(s->domain, by, &dir->image.ref.image, &id);
 }
 
 static int volumes_remove_file(struct server *s, const struct caller *by,
@@ -58,20 +57,11 @@ static int volumes_remove_file(struct server *s, const struct caller *by,
 	return volume_remove(s->domain, by, &dir->image.ref.image, &id);
 }
 
-static void image_times(struct server *s, const struct node *n,
-			struct stat *st)
-{
-	(void)s;
-	if (n->image.created)
-		st->st_mtim.tv_sec = st->st_ctim.tv_sec =
-			st->st_atim.tv_sec = n->image.created;
-}
-
 const struct node_ops node_volumes_ops = {
 	.type = S_IFDIR,
 	.lookup = volumes_lookup,
 	.list = volumes_list,
-	.stat = image_times,
+	.stat = node_image_times,
 	.make_file = volumes_make_file,
 	.remove_file = volumes_remove_file,
 };

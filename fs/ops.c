@@ -71,9 +71,8 @@ static void unwant(struct fuse_conn_info *conn, uint64_t flag)
 static void want_passthrough(struct server *s, struct fuse_conn_info *conn)
 {
 #ifdef HAVE_PASSTHROUGH
-	s->passthrough =
-		s->options->passthrough &&
-		fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH);
+	s->passthrough = s->options->passthrough &&
+			 fuse_set_feature_flag(conn, FUSE_CAP_PASSTHROUGH);
 	/* The backing file may not itself lie on a stacked file system. */
 	if (s->passthrough)
 		conn->max_backing_stack_depth = 1;
@@ -95,7 +94,6 @@ static void op_init(void *data, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_READDIRPLUS_AUTO);
 	want(conn, FUSE_CAP_PARALLEL_DIROPS);
 	want(conn, FUSE_CAP_ASYNC_DIO);
-	want(conn, FUSE_CAP_SPLICE_READ);
 	want(conn, FUSE_CAP_SPLICE_WRITE);
 	want(conn, FUSE_CAP_SPLICE_MOVE);
 	/* Sizes must be true, and locks stay in the kernel. */
@@ -107,6 +105,11 @@ static void op_init(void *data, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_DIRECT_IO_ALLOW_MMAP);
 #endif
 	want_passthrough(s, conn);
+	/* A pipe for each request pays for large writes, and only then. */
+	if (s->passthrough)
+		unwant(conn, FUSE_CAP_SPLICE_READ);
+	else
+		want(conn, FUSE_CAP_SPLICE_READ);
 }
 
 /* ---- looking ---- */
@@ -220,8 +223,7 @@ static void list_rest(struct listing *l, const struct node *dir, off_t off)
 	size_t i, n;
 
 	do {
-		n = dir->ops->list(server_of(l->req), dir, after, items,
-				   BATCH);
+		n = dir->ops->list(server_of(l->req), dir, after, items, BATCH);
 		for (i = 0; i < n; i++) {
 			after = items[i].cookie;
 			if (!listing_add(l, &items[i].node, items[i].name,
@@ -235,8 +237,9 @@ static void list_dir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		     bool plus)
 {
 	auto_free char *buf = xcalloc(1, size);
-	struct listing l = { .req = req, .plus = plus, .buf = buf,
-			     .room = size };
+	struct listing l = {
+		.req = req, .plus = plus, .buf = buf, .room = size
+	};
 	struct node dir;
 
 	if (node_find(server_of(req), ino, &dir) < 0) {
@@ -297,8 +300,7 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 	if (r == 0)
 		r = node_object(&n, &buf, &ref);
 	if (r == 0)
-		r = attr_get(s->domain, ref, name + strlen(OVSTORFS_XATTR),
-			     &b);
+		r = attr_get(s->domain, ref, name + strlen(OVSTORFS_XATTR), &b);
 	if (r < 0)
 		fuse_reply_err(req, r == -EOPNOTSUPP ? ENODATA : -r);
 	else
@@ -319,8 +321,7 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 		attr_list(s->domain, ref, &keys);
 	for (at = 0; at < keys.len; at += strlen(keys.text + at) + 1) {
 		strbuf_puts(&names, OVSTORFS_XATTR);
-		strbuf_add(&names, keys.text + at,
-			   strlen(keys.text + at) + 1);
+		strbuf_add(&names, keys.text + at, strlen(keys.text + at) + 1);
 	}
 	if (r < 0)
 		fuse_reply_err(req, ENOENT);

@@ -34,8 +34,7 @@ void options_fini(struct mount_options *o)
 
 static int bad(const char *key, const char *value)
 {
-	return err_new(-EINVAL, "option %s: %s is no value for it", key,
-		       value);
+	return err_new(-EINVAL, "option %s: %s is no value for it", key, value);
 }
 
 static int set_locks(struct mount_options *o, const char *v)
@@ -53,8 +52,8 @@ static int set_host_id(struct mount_options *o, const char *v)
 {
 	uint64_t id = 0;
 
-	if (!streq(v, "auto") && (parse_u64(v, &id) < 0 || id == 0 ||
-				  id > LEASE_MAX_HOSTS))
+	if (!streq(v, "auto") &&
+	    (parse_u64(v, &id) < 0 || id == 0 || id > LEASE_MAX_HOSTS))
 		return bad("host_id", v);
 	o->host_id = (unsigned int)id;
 	return 0;
@@ -263,18 +262,18 @@ static int take_path(const struct config *c, const char *section,
 static int take_section(struct mount_options *o, const struct config *c,
 			const char *name)
 {
-	const char *section = config_has_section(c, name) ?
-				      name :
-				      config_section_of(c, name);
+	const char *section =
+		config_has_section(c, name) ? name : config_section_of(c, name);
 	const char *text;
 	int r;
 
 	if (!section || streq(section, "default"))
-		return err_new(-ENOENT, "no section of the configuration is "
-					"called %s or mounts there",
+		return err_new(-ENOENT,
+			       "no section of the configuration is "
+			       "called %s or mounts there",
 			       name);
 	r = take_path(c, section, "source", o->source) ?:
-	    take_path(c, section, "mountpoint", o->mountpoint);
+		    take_path(c, section, "mountpoint", o->mountpoint);
 	text = config_get(c, section, "options");
 	return r == 0 && text ? options_parse(o, text) : r;
 }

@@ -39,8 +39,9 @@ static int map_shared(struct server *s)
 	if (s->shared == MAP_FAILED)
 		return err_new(-errno, "shared memory: %s", strerror(errno));
 	if (s->shared->version != SHARED_VERSION)
-		return err_new(-EPROTO, "the keeper speaks version %u of the "
-					"shared table",
+		return err_new(-EPROTO,
+			       "the keeper speaks version %u of the "
+			       "shared table",
 			       s->shared->version);
 	return 0;
 }
@@ -57,8 +58,8 @@ static int arm_faults(struct server *s)
 
 static void set_oom_score(void)
 {
-	auto_close int fd = open("/proc/self/oom_score_adj",
-				 O_WRONLY | O_CLOEXEC);
+	auto_close int fd =
+		open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 
 	if (fd < 0 || write_full(fd, "-900", 4) < 0)
 		log_debug(LOG_FUSE, "oom_score_adj cannot be set");
@@ -76,8 +77,7 @@ static void harden(void)
 	}
 	set_oom_score();
 	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0)
-		log_debug(LOG_FUSE, "PR_SET_IO_FLUSHER: %s",
-			  strerror(errno));
+		log_debug(LOG_FUSE, "PR_SET_IO_FLUSHER: %s", strerror(errno));
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK);
@@ -115,8 +115,8 @@ static int open_session(struct server *s)
 	int r;
 
 	fuse_opt_add_arg(&args, "ovstorfs");
-	s->session = fuse_session_new(&args, &server_ops, sizeof(server_ops),
-				      s);
+	s->session =
+		fuse_session_new(&args, &server_ops, sizeof(server_ops), s);
 	fuse_opt_free_args(&args);
 	if (!s->session)
 		return err_new(-EIO, "libfuse: no session");
@@ -131,9 +131,12 @@ static int start(struct server *s)
 	r = map_shared(s) ?: arm_faults(s);
 	if (r < 0)
 		return r;
-	r = watch_open(s) ?: pool_open(s, VERB_THREADS, &s->verbs) ?:
-	    pool_open(s, CLOSE_THREADS, &s->closes) ?: events_open(s) ?:
-	    open_session(s) ?: notify_open(s);
+	r = watch_open(s)				    ?:
+		    pool_open(s, VERB_THREADS, &s->verbs)   ?:
+		    pool_open(s, CLOSE_THREADS, &s->closes) ?:
+		    events_open(s)			    ?:
+		    open_session(s)			    ?:
+							      notify_open(s);
 	return r < 0 ? r : open_domain(s);
 }
 
@@ -180,8 +183,7 @@ static int loop(struct server *s)
 	return r;
 }
 
-static void libfuse_says(enum fuse_log_level level, const char *fmt,
-			 va_list ap)
+static void libfuse_says(enum fuse_log_level level, const char *fmt, va_list ap)
 {
 	auto_strbuf struct strbuf b = { 0 };
 
@@ -230,8 +232,9 @@ void server_features(FILE *out)
 	fprintf(out, "passthrough: compiled in; kernel %s %s\n", u.release,
 		kernel_is_at_least(6, 9) ? "has it" : "lacks it (6.9)");
 #else
-	fprintf(out, "passthrough: not compiled in (libfuse 3.17); "
-		     "kernel %s\n",
+	fprintf(out,
+		"passthrough: not compiled in (libfuse 3.17); "
+		"kernel %s\n",
 		u.release);
 #endif
 	fprintf(out, "leases: local sanlock\nbackends: file\n");

@@ -47,8 +47,7 @@ static struct json_object *opens_of(struct server *s,
 	put_number(o, "lingering", i->lingering);
 	put_number(o, "passthrough", s->counters.opens_passthrough);
 	put_number(o, "direct", s->counters.opens_direct);
-	put_number(o, "passthrough_refused",
-		   s->counters.passthrough_refused);
+	put_number(o, "passthrough_refused", s->counters.passthrough_refused);
 	return o;
 }
 
@@ -117,8 +116,7 @@ static void metric(struct strbuf *out, const char *name, const char *type,
 	strbuf_printf(out,
 		      "# HELP ovstorfs_%s %s\n# TYPE ovstorfs_%s %s\n"
 		      "ovstorfs_%s %llu\n",
-		      name, help, name, type, name,
-		      (unsigned long long)value);
+		      name, help, name, type, name, (unsigned long long)value);
 }
 
 void status_metrics(struct server *s, struct strbuf *out)
@@ -130,10 +128,8 @@ void status_metrics(struct server *s, struct strbuf *out)
 	metric(out, "space_total_bytes", "gauge", "Size of the domain.",
 	       i.total);
 	metric(out, "space_free_bytes", "gauge", "Free space.", i.free);
-	metric(out, "images", "gauge", "Images, without the trash.",
-	       i.images);
-	metric(out, "volumes", "gauge", "Volumes of those images.",
-	       i.volumes);
+	metric(out, "images", "gauge", "Images, without the trash.", i.images);
+	metric(out, "volumes", "gauge", "Volumes of those images.", i.volumes);
 	metric(out, "trashed_images", "gauge", "Images in the trash.",
 	       i.trashed);
 	metric(out, "damaged_objects", "gauge", "Objects that cannot be read.",
@@ -144,16 +140,14 @@ void status_metrics(struct server *s, struct strbuf *out)
 	       "Closed volumes that are still mapped.", i.lingering);
 	metric(out, "verbs_total", "counter", "Requests done by workers.",
 	       c->verbs);
-	metric(out, "verb_microseconds_total", "counter",
-	       "Time spent in them.", c->verb_us);
-	metric(out, "verbs_refused_total", "counter", "Refusals.",
-	       c->refused);
+	metric(out, "verb_microseconds_total", "counter", "Time spent in them.",
+	       c->verb_us);
+	metric(out, "verbs_refused_total", "counter", "Refusals.", c->refused);
 	metric(out, "verbs_timed_out_total", "counter",
 	       "Callers answered at the deadline.", c->timed_out);
 	metric(out, "verbs_interrupted_total", "counter",
 	       "Callers that were interrupted.", c->interrupted);
-	metric(out, "stuck_threads", "gauge", "Threads left behind.",
-	       c->stuck);
+	metric(out, "stuck_threads", "gauge", "Threads left behind.", c->stuck);
 	metric(out, "opens_passthrough_total", "counter",
 	       "Opens whose bytes the kernel moves.", c->opens_passthrough);
 	metric(out, "opens_direct_total", "counter",

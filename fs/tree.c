@@ -22,10 +22,10 @@ static const struct {
 	enum node_fixed which;
 	const struct node_ops *ops;
 } fixed[] = {
-	{ NODE_ROOT, &node_root_ops },	     { NODE_IMAGES, &node_images_ops },
-	{ NODE_TRASH, &node_trash_ops },     { NODE_CONTROL, &node_control_ops },
-	{ NODE_STATUS, &node_status_ops },   { NODE_METRICS, &node_metrics_ops },
-	{ NODE_EVENTS, &node_events_ops },   { NODE_COLLECT, &node_collect_ops },
+	{ NODE_ROOT, &node_root_ops },	   { NODE_IMAGES, &node_images_ops },
+	{ NODE_TRASH, &node_trash_ops },   { NODE_CONTROL, &node_control_ops },
+	{ NODE_STATUS, &node_status_ops }, { NODE_METRICS, &node_metrics_ops },
+	{ NODE_EVENTS, &node_events_ops }, { NODE_COLLECT, &node_collect_ops },
 };
 
 static const struct node_ops *const kinds[] = {
@@ -103,8 +103,7 @@ int node_find(struct server *s, uint64_t ino, struct node *ret_node)
 	    image_by_hash(s->domain, ino, &i) < 0)
 		return err_new(-ENOENT, "no such image any more");
 	node_of_image(&i, kind, ret_node);
-	return is_there(ret_node) ? 0 :
-				    err_new(-ENOENT, "the image has moved");
+	return is_there(ret_node) ? 0 : err_new(-ENOENT, "the image has moved");
 }
 
 uint64_t node_generation(const struct node *n)
@@ -127,6 +126,14 @@ int node_object(const struct node *n, struct ref *buf,
 	*buf = n->kind == NODE_VOLUME ? n->volume.ref : n->image.ref;
 	*ret_ref = buf;
 	return 0;
+}
+
+void node_image_times(struct server *s, const struct node *n, struct stat *st)
+{
+	(void)s;
+	if (n->image.created)
+		st->st_mtim.tv_sec = st->st_ctim.tv_sec = st->st_atim.tv_sec =
+			n->image.created;
 }
 
 /* Directories may be entered by who may read them. */

@@ -42,9 +42,9 @@ static int check_caller(const struct verb *v)
 void refuse(struct server *s, const char *what, const struct ref *ref,
 	    const char *name, int code)
 {
-	auto_free char *text = xprintf("%s%s%s: %s (%s)", what,
-				       name ? " " : "", name ? name : "",
-				       err_text(code), err_name(code));
+	auto_free char *text = xprintf("%s%s%s: %s (%s)", what, name ? " " : "",
+				       name ? name : "", err_text(code),
+				       err_name(code));
 
 	log_warn("%s: %s", ref ? ref_name(ref) : s->options->mountpoint, text);
 	attr_note_error(s->domain, ref, text);
@@ -132,36 +132,34 @@ static int run_in(struct verb *v, struct node *dir, dir_verb *op)
 	return r;
 }
 
-static void run_mkdir(struct verb *v)
+static void run_make(struct verb *v, bool is_dir)
 {
 	struct node dir;
 	int r = find_dir(v, &dir);
 
 	if (r == 0)
-		r = run_in(v, &dir, dir.ops->make_dir);
+		r = run_in(v, &dir,
+			   is_dir ? dir.ops->make_dir : dir.ops->make_file);
 	if (r < 0)
 		answer_err(v, r);
 	else
 		answer_entry(v, &dir);
+}
+
+static void run_mkdir(struct verb *v)
+{
+	run_make(v, true);
+}
+
+static void run_mknod(struct verb *v)
+{
+	run_make(v, false);
 }
 
 void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
 	(void)mode;
 	start(new_in(req, "mkdir", run_mkdir, parent, name));
-}
-
-static void run_mknod(struct verb *v)
-{
-	struct node dir;
-	int r = find_dir(v, &dir);
-
-	if (r == 0)
-		r = run_in(v, &dir, dir.ops->make_file);
-	if (r < 0)
-		answer_err(v, r);
-	else
-		answer_entry(v, &dir);
 }
 
 void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
@@ -189,8 +187,8 @@ static void run_remove(struct verb *v, bool is_dir)
 
 	if (r == 0) {
 		forget_overrides(v, &dir);
-		r = run_in(v, &dir, is_dir ? dir.ops->remove_dir :
-					     dir.ops->remove_file);
+		r = run_in(v, &dir,
+			   is_dir ? dir.ops->remove_dir : dir.ops->remove_file);
 	}
 	if (r == 0 && v->ino2)
 		override_drop(v->server, v->ino2);
@@ -367,8 +365,8 @@ static void run_create(struct verb *v)
 	answer_open(v, &n, &fi, true);
 }
 
-void op_create(fuse_req_t req, fuse_ino_t parent, const char *name,
-	       mode_t mode, struct fuse_file_info *fi)
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+	       struct fuse_file_info *fi)
 {
 	struct verb *v = new_in(req, "create", run_create, parent, name);
 
@@ -509,9 +507,11 @@ static void run_setxattr(struct verb *v)
 		answer_err(v, -ESTALE);
 		return;
 	}
-	r = node_object(&n, &buf, &ref) ?: check_caller(v) ?:
-	    check_flags(v, ref) ?:
-	    attr_set(v->server->domain, &v->by, ref, v->name, v->data, v->len);
+	r = node_object(&n, &buf, &ref) ?:
+		    check_caller(v)	?:
+		    check_flags(v, ref) ?:
+		    attr_set(v->server->domain, &v->by, ref, v->name, v->data,
+			     v->len);
 	if (r < 0)
 		refuse_at(v, &n, r);
 	answer_err(v, r);

@@ -30,8 +30,8 @@ int cmd_fail(int code, const char *fmt, ...)
 
 static bool is_root_of_ours(const char *path)
 {
-	auto_free char *status = xprintf("%s/" OVSTORFS_CONTROL "/status",
-					 path);
+	auto_free char *status =
+		xprintf("%s/" OVSTORFS_CONTROL "/status", path);
 	auto_free char *backend = view_attr(path, "backend");
 
 	return backend && access(status, F_OK) == 0;

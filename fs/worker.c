@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "ovstorfs/auto.h"
+#include "ovstorfs/cond.h"
 #include "ovstorfs/err.h"
 #include "ovstorfs/io.h"
 #include "ovstorfs/log.h"
@@ -36,6 +37,7 @@ struct watch {
 	pthread_cond_t cond;
 	pthread_t thread;
 	TAILQ_HEAD(, verb) verbs;
+	uint64_t next; /* when it looks again by itself */
 	bool stop;
 };
 
@@ -95,12 +97,24 @@ bool verb_answers(struct verb *v)
 	return true;
 }
 
+/* Any signal interrupts, and few programs expect EINTR of a file: only who
+ * would wait long gets it. */
+static uint64_t due_at(const struct verb *v)
+{
+	uint64_t grace = v->interrupted + INTERRUPT_GRACE_MS;
+	uint64_t late = v->by.deadline == UINT64_MAX ? UINT64_MAX :
+						       v->by.deadline + LATE_MS;
+
+	return v->interrupted && grace < late ? grace : late;
+}
+
 static void watch_add(struct watch *w, struct verb *v)
 {
 	auto_unlock(guard, &w->mutex);
 
 	TAILQ_INSERT_TAIL(&w->verbs, v, watched);
-	pthread_cond_broadcast(&w->cond);
+	if (due_at(v) < w->next)
+		pthread_cond_broadcast(&w->cond);
 }
 
 static void watch_del(struct watch *w, struct verb *v)
@@ -282,25 +296,14 @@ static void answer_for(struct watch *w, struct verb *v)
 	pthread_cond_broadcast(&w->cond);
 }
 
-/* Any signal interrupts, and few programs expect EINTR of a file: only who
- * would wait long gets it. */
-static uint64_t due_at(const struct verb *v)
-{
-	uint64_t grace = v->interrupted + INTERRUPT_GRACE_MS;
-	uint64_t late = v->by.deadline == UINT64_MAX ?
-				UINT64_MAX :
-				v->by.deadline + LATE_MS;
-
-	return v->interrupted && grace < late ? grace : late;
-}
-
 static struct verb *find_due(struct watch *w, uint64_t *ret_next)
 {
 	uint64_t now = now_ms();
 	struct verb *v;
 
 	*ret_next = now + 3600 * 1000;
-	TAILQ_FOREACH(v, &w->verbs, watched) {
+	TAILQ_FOREACH(v, &w->verbs, watched)
+	{
 		if (v->answered)
 			continue;
 		if (now >= due_at(v))
@@ -314,7 +317,6 @@ static struct verb *find_due(struct watch *w, uint64_t *ret_next)
 static void *watch_thread(void *arg)
 {
 	struct watch *w = arg;
-	struct timespec ts;
 	struct verb *v;
 	uint64_t next;
 
@@ -325,9 +327,9 @@ static void *watch_thread(void *arg)
 			answer_for(w, v);
 			continue;
 		}
-		ts.tv_sec = (time_t)(next / 1000);
-		ts.tv_nsec = (long)(next % 1000) * 1000000;
-		pthread_cond_timedwait(&w->cond, &w->mutex, &ts);
+		w->next = next;
+		cond_wait_until(&w->cond, &w->mutex, next);
+		w->next = 0;
 	}
 	pthread_mutex_unlock(&w->mutex);
 	return NULL;
@@ -336,13 +338,9 @@ static void *watch_thread(void *arg)
 int watch_open(struct server *s)
 {
 	struct watch *w = xcalloc(1, sizeof(*w));
-	pthread_condattr_t attr;
 
 	pthread_mutex_init(&w->mutex, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&w->cond, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&w->cond);
 	TAILQ_INIT(&w->verbs);
 	if (pthread_create(&w->thread, NULL, watch_thread, w)) {
 		free(w);

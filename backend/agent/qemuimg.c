@@ -14,11 +14,11 @@ int qemuimg_create_layer(const struct qemuimg_layer *l)
 {
 	auto_free char *path = xprintf("/proc/self/fd/%d", l->fd);
 	auto_free char *size = xprintf("%llu", (unsigned long long)l->size);
-	const char *const argv[] = { "qemu-img", "create", "-q",
-				     "-f",	 "qcow2",  "-u",
-				     "-b",	 l->backing, "-F",
-				     l->backing_format, path, size,
-				     NULL };
+	const char *const argv[] = {
+		"qemu-img", "create", "-q",	  "-f", "qcow2",
+		"-u",	    "-b",     l->backing, "-F", l->backing_format,
+		path,	    size,     NULL
+	};
 	const int fds[] = { l->fd, l->claim_fd };
 	struct spawn s = { .argv = argv,
 			   .keep_fds = fds,

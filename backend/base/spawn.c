@@ -103,8 +103,8 @@ static int outcome(const char *name, int status, struct strbuf *err)
 	if (WIFSIGNALED(status))
 		return err_new(-EIO, "%s: killed by signal %d", name,
 			       WTERMSIG(status));
-	return err_new(-EIO, "%s: exit code %d: %s", name,
-		       WEXITSTATUS(status), last_line(err));
+	return err_new(-EIO, "%s: exit code %d: %s", name, WEXITSTATUS(status),
+		       last_line(err));
 }
 
 int spawn_run(const struct spawn *s, char **ret_out)
@@ -114,8 +114,8 @@ int spawn_run(const struct spawn *s, char **ret_out)
 	char *const env[] = { path, "LC_ALL=C", NULL };
 	auto_strbuf struct strbuf o = { 0 }, e = { 0 };
 	auto_close int out_r = -1, out_w = -1, err_r = -1, err_w = -1;
-	uint64_t deadline =
-		s->timeout_ms ? now_ms() + (uint64_t)s->timeout_ms : 0;
+	uint64_t deadline = s->timeout_ms ? now_ms() + (uint64_t)s->timeout_ms :
+					    0;
 	int out[2], err[2], status = 0;
 	bool in_time;
 	pid_t pid;
@@ -139,8 +139,8 @@ int spawn_run(const struct spawn *s, char **ret_out)
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (!in_time)
-		return err_new(-ETIMEDOUT, "%s: no end after %d ms",
-			       s->argv[0], s->timeout_ms);
+		return err_new(-ETIMEDOUT, "%s: no end after %d ms", s->argv[0],
+			       s->timeout_ms);
 	if (outcome(s->argv[0], status, &e) < 0)
 		return outcome(s->argv[0], status, &e);
 	if (ret_out)

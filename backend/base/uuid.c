@@ -65,8 +65,8 @@ void uuid_new(struct uuid *ret_uuid)
 	size_t n = 0;
 
 	while (n < sizeof(ret_uuid->b)) {
-		ssize_t r = getrandom(ret_uuid->b + n,
-				      sizeof(ret_uuid->b) - n, 0);
+		ssize_t r =
+			getrandom(ret_uuid->b + n, sizeof(ret_uuid->b) - n, 0);
 
 		if (r > 0)
 			n += (size_t)r;

@@ -247,8 +247,7 @@ READER(volume_holders)
 		shared = v->use->mode == LEASE_SHARED;
 	pthread_mutex_unlock(&d->uses_lock);
 	if (held)
-		strbuf_printf(out, "%u%s", m.host_id,
-			      shared ? " shared" : "");
+		strbuf_printf(out, "%u%s", m.host_id, shared ? " shared" : "");
 	return held;
 }
 
@@ -358,8 +357,7 @@ void attr_list(struct domain *d, const struct ref *ref, struct strbuf *out)
 	pthread_rwlock_unlock(&d->tree);
 }
 
-void attr_note_error(struct domain *d, const struct ref *ref,
-		     const char *text)
+void attr_note_error(struct domain *d, const struct ref *ref, const char *text)
 {
 	struct image *img;
 	struct volume *v;

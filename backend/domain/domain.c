@@ -5,6 +5,7 @@
 
 #include "ovstorfs.h"
 #include "ovstorfs/auto.h"
+#include "ovstorfs/cond.h"
 #include "ovstorfs/err.h"
 #include "ovstorfs/log.h"
 #include "ovstorfs/pulse.h"
@@ -20,9 +21,8 @@ static int space_of(struct storage *s, const struct meta *m,
 
 	uuid_format(&m->uuid, sp.name);
 	r = storage_place(s, PLACE_IDS, sp.ids_path, &sp.ids_offset) ?:
-	    storage_place(s, PLACE_LEASES, sp.leases_path,
-			  &sp.leases_offset) ?:
-	    storage_place(s, PLACE_LOCK, sp.lock_path, &zero);
+		    storage_place(s, PLACE_LEASES, sp.leases_path, &sp.leases_offset) ?:
+		    storage_place(s, PLACE_LOCK, sp.lock_path, &zero);
 	if (r == 0)
 		*ret_space = sp;
 	return r;
@@ -58,8 +58,10 @@ int domain_format(const char *source, const char *name, uint64_t io_timeout,
 	r = storage_open(source, false, &s);
 	if (r < 0)
 		return r;
-	r = space_of(s, &m, &space) ?: lease_space_format(&space) ?:
-	    changes_format(s) ?: store_record(s, &m);
+	r = space_of(s, &m, &space)	       ?:
+		    lease_space_format(&space) ?:
+		    changes_format(s)	       ?:
+						 store_record(s, &m);
 	storage_close(s);
 	return r;
 }
@@ -83,14 +85,9 @@ int domain_lease_space(const char *source, bool read_only,
 
 static void locks_init(struct domain *d)
 {
-	pthread_condattr_t attr;
-
 	pthread_rwlock_init(&d->tree, NULL);
 	pthread_mutex_init(&d->uses_lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&d->uses_cond, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&d->uses_cond);
 	locktab_init(&d->locks);
 	LIST_INIT(&d->lingering);
 }
@@ -138,8 +135,9 @@ static int open_all(struct domain *d)
 	r = load_record(d->storage, &d->meta, NULL);
 	if (r < 0)
 		return err_add(r, "%s", o->source);
-	r = space_of(d->storage, &d->meta, &d->space) ?:
-	    changes_open(d->storage, &d->changes) ?: load_domain(d);
+	r = space_of(d->storage, &d->meta, &d->space)	  ?:
+		    changes_open(d->storage, &d->changes) ?:
+							    load_domain(d);
 	if (r < 0)
 		return r;
 	r = lease_door_open(o->lease_sock, member_changed, d, &d->door);
@@ -225,8 +223,7 @@ int domain_may_change(struct domain *d)
 	case LEASE_JOINING:
 		return err_new(-EAGAIN, "this host is still joining");
 	case LEASE_FAILED:
-		return err_new(-EROFS, "this host could not join: %s",
-			       m.error);
+		return err_new(-EROFS, "this host could not join: %s", m.error);
 	case LEASE_LOST:
 		break;
 	}

@@ -58,8 +58,8 @@ static void read_again(struct domain *d)
 	gc_wake(d, NULL);
 }
 
-int domain_set(struct domain *d, const struct caller *by,
-	       const struct ref *at, const char *key, const char *value)
+int domain_set(struct domain *d, const struct caller *by, const struct ref *at,
+	       const char *key, const char *value)
 {
 	auto_lockset struct lockset locks = LOCKSET_INIT;
 	auto_txn struct txn *txn = NULL;
@@ -89,8 +89,9 @@ int domain_set(struct domain *d, const struct caller *by,
 	if (r < 0)
 		return r;
 	txn_stamp(txn, &m);
-	r = fault_point("domain_set.intent") ?: store_record(d->storage, &m) ?:
-	    fault_point("domain_set.commit");
+	r = fault_point("domain_set.intent")	 ?:
+		    store_record(d->storage, &m) ?:
+		    fault_point("domain_set.commit");
 	if (r < 0) {
 		read_again(d);
 		return r;

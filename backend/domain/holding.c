@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "ovstorfs/auto.h"
+#include "ovstorfs/cond.h"
 #include "ovstorfs/err.h"
 #include "ovstorfs/io.h"
 #include "ovstorfs/log.h"
@@ -19,7 +20,9 @@
 
 #define REFRESH_MAX 64
 #define FLUSHED_WAIT_MS 1000
-#define PROBE_TRIES 6 /* 1, 2, 4 ... ms: a last fput() comes a little late */
+/* A last fput() comes a little late: 20 us, 40 us, ... 41 ms in all. */
+#define PROBE_TRIES 12
+#define PROBE_FIRST_NS 20000
 
 static struct use *use_of(struct volume *v)
 {
@@ -50,15 +53,10 @@ static int lease_of(struct domain *d, const struct ref *ref,
 }
 
 /* Wait while another thread takes or gives; false at the deadline. */
-static bool wait_not_busy(struct domain *d, struct volume *v,
-			  uint64_t deadline)
+static bool wait_not_busy(struct domain *d, struct volume *v, uint64_t deadline)
 {
-	struct timespec at = { .tv_sec = (time_t)(deadline / 1000),
-			       .tv_nsec = (long)(deadline % 1000) * 1000000 };
-
 	while (v->use && v->use->busy)
-		if (pthread_cond_timedwait(&d->uses_cond, &d->uses_lock,
-					   &at) == ETIMEDOUT)
+		if (!cond_wait_until(&d->uses_cond, &d->uses_lock, deadline))
 			return !(v->use && v->use->busy);
 	return true;
 }
@@ -89,8 +87,7 @@ static int take_lease(struct domain *d, struct use *u, const struct ref *ref,
 
 static bool is_enough(const struct use *u, enum lease_mode mode)
 {
-	return u->held &&
-	       (u->mode == LEASE_EXCLUSIVE || mode == LEASE_SHARED);
+	return u->held && (u->mode == LEASE_EXCLUSIVE || mode == LEASE_SHARED);
 }
 
 void hold_pin(struct domain *d, struct volume *v)
@@ -130,7 +127,7 @@ int hold_get(struct domain *d, struct volume *v, enum lease_mode mode,
 static int still_written(struct domain *d, const struct ref *ref,
 			 bool *ret_written)
 {
-	struct timespec pause = { .tv_nsec = 1000000 };
+	struct timespec pause = { .tv_nsec = PROBE_FIRST_NS };
 	int i, r;
 
 	for (i = 0; i < PROBE_TRIES; i++) {
@@ -250,8 +247,8 @@ static void probe_one(struct domain *d, const struct uuid *volume)
 
 	pthread_mutex_lock(&d->uses_lock);
 	LIST_FOREACH(v, &d->lingering, in_lingering)
-		if (uuid_eq(&v->id, volume))
-			break;
+	if (uuid_eq(&v->id, volume))
+		break;
 	if (v && !v->use->refs && !v->use->busy)
 		give_up(d, v);
 	pthread_mutex_unlock(&d->uses_lock);
@@ -291,8 +288,6 @@ int hold_check_idle(struct domain *d, const struct uuid *volume,
 		    bool writers_only)
 {
 	uint64_t deadline = now_ms() + FLUSHED_WAIT_MS;
-	struct timespec at = { .tv_sec = (time_t)(deadline / 1000),
-			       .tv_nsec = (long)(deadline % 1000) * 1000000 };
 	bool may_end, known;
 	int r;
 
@@ -304,8 +299,7 @@ int hold_check_idle(struct domain *d, const struct uuid *volume,
 		known = r < 0 || is_used(d, volume);
 		pthread_rwlock_unlock(&d->tree);
 		if (may_end &&
-		    pthread_cond_timedwait(&d->uses_cond, &d->uses_lock,
-					   &at) == ETIMEDOUT)
+		    !cond_wait_until(&d->uses_cond, &d->uses_lock, deadline))
 			may_end = false;
 		pthread_mutex_unlock(&d->uses_lock);
 		if (!may_end)

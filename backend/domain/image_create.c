@@ -63,12 +63,12 @@ int image_create(struct domain *d, const struct caller *by,
 	if (r < 0)
 		return r;
 	r = fault_point("image_create.intent") ?:
-	    txn_write(txn, &ref, RECORD_NEW, &m);
+		    txn_write(txn, &ref, RECORD_NEW, &m);
 	if (r < 0)
 		return r;
 	r = fault_point("image_create.marker") ?:
-	    storage_record_move(d->storage, &ref, RECORD_NEW, RECORD_LIVE) ?:
-	    fault_point("image_create.commit");
+		    storage_record_move(d->storage, &ref, RECORD_NEW, RECORD_LIVE) ?:
+		    fault_point("image_create.commit");
 	if (r < 0)
 		return r;
 	remember(d, &ref, &m);

@@ -172,20 +172,18 @@ static int remove_image(struct domain *d, const struct caller *by,
 	r = prove_unused(d, ids, n);
 	if (r < 0)
 		return r;
-	r = txn_begin(d, &ref, OP_REMOVE, retention ? "trash" : "remove",
-		      &txn);
+	r = txn_begin(d, &ref, OP_REMOVE, retention ? "trash" : "remove", &txn);
 	if (r < 0)
 		return r;
 	image_meta(d, image, &m);
 	m.retention = retention;
 	r = fault_point("image_remove.intent") ?:
-	    txn_write(txn, &ref, RECORD_REMOVING, &m);
+		    txn_write(txn, &ref, RECORD_REMOVING, &m);
 	if (r < 0)
 		return r;
 	r = fault_point("image_remove.marker") ?:
-	    storage_record_move(d->storage, &ref, RECORD_LIVE,
-				RECORD_REMOVED) ?:
-	    fault_point("image_remove.commit");
+		    storage_record_move(d->storage, &ref, RECORD_LIVE, RECORD_REMOVED) ?:
+		    fault_point("image_remove.commit");
 	if (r < 0)
 		return r;
 	mark_removed(d, image, &m);
@@ -255,9 +253,8 @@ int image_restore(struct domain *d, const struct caller *by,
 	if (r < 0)
 		return r;
 	r = fault_point("image_restore.intent") ?:
-	    storage_record_move(d->storage, &ref, RECORD_REMOVED,
-				RECORD_LIVE) ?:
-	    fault_point("image_restore.commit");
+		    storage_record_move(d->storage, &ref, RECORD_REMOVED, RECORD_LIVE) ?:
+		    fault_point("image_restore.commit");
 	if (r < 0)
 		return r;
 	mark_live(d, image);

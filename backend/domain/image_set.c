@@ -56,12 +56,12 @@ int image_set(struct domain *d, const struct caller *by, const struct ref *at,
 	if (r < 0)
 		return r;
 	r = fault_point("image_set.intent") ?:
-	    txn_write(txn, &ref, RECORD_SET, &m);
+		    txn_write(txn, &ref, RECORD_SET, &m);
 	if (r < 0)
 		return r;
 	r = fault_point("image_set.marker") ?:
-	    storage_record_move(d->storage, &ref, RECORD_SET, RECORD_LIVE) ?:
-	    fault_point("image_set.commit");
+		    storage_record_move(d->storage, &ref, RECORD_SET, RECORD_LIVE) ?:
+		    fault_point("image_set.commit");
 	if (r < 0)
 		return r;
 	pthread_rwlock_wrlock(&d->tree);

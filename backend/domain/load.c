@@ -36,8 +36,7 @@ int load_meta(struct storage *s, const struct ref *ref, enum record state,
 {
 	auto_free char *text = NULL;
 	auto_meta struct meta m = { 0 };
-	const struct uuid *id = ref_is_volume(ref) ? &ref->volume :
-						     &ref->image;
+	const struct uuid *id = ref_is_volume(ref) ? &ref->volume : &ref->image;
 	size_t len = 0;
 	int r;
 
@@ -288,7 +287,7 @@ static void take_over(struct reading *g)
 	img->retention = first->retention;
 	img->removed = first->removed;
 	LIST_FOREACH(v, &img->all, in_image)
-		v->seen = false;
+	v->seen = false;
 	for (i = 1; i < g->n; i++)
 		take_volume(d, img, &g->items[i]);
 	forget_unseen(d, img);

@@ -34,13 +34,14 @@ static struct lock_need *need_add(struct lockset *ls, enum lock_rank rank,
 			abort();
 	}
 	n = &ls->needs[ls->n++];
-	*n = (struct lock_need){ .rank = rank, .id = *id,
+	*n = (struct lock_need){ .rank = rank,
+				 .id = *id,
 				 .exclusive = exclusive };
 	return n;
 }
 
-void lockset_add(struct lockset *ls, enum lock_rank rank,
-		 const struct uuid *id, bool exclusive)
+void lockset_add(struct lockset *ls, enum lock_rank rank, const struct uuid *id,
+		 bool exclusive)
 {
 	need_add(ls, rank, id ? id : &the_domain, exclusive);
 }
@@ -151,8 +152,8 @@ int lockset_try_volume(struct lockset *ls, struct volume *v)
 		lockset_release(ls);
 		return r;
 	}
-	ls->leases = realloc(ls->leases, (ls->n_leases + leases.n) *
-						 sizeof(*ls->leases));
+	ls->leases = realloc(ls->leases,
+			     (ls->n_leases + leases.n) * sizeof(*ls->leases));
 	if (!ls->leases)
 		abort();
 	for (i = 0; i < leases.n; i++)

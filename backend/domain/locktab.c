@@ -2,22 +2,15 @@
 /* This process's locks. All requests stand in one queue; one is granted when
  * no earlier request for the same thing is in its way. A mount has few verbs
  * at work at once, so the queue is short. */
-#include <errno.h>
-#include <time.h>
-
 #include "ovstorfs/auto.h"
+#include "ovstorfs/cond.h"
 #include "ovstorfs/err.h"
 #include "ovstorfs/locktab.h"
 
 void locktab_init(struct locktab *t)
 {
-	pthread_condattr_t attr;
-
 	pthread_mutex_init(&t->mutex, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&t->cond, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&t->cond);
 	TAILQ_INIT(&t->queue);
 }
 
@@ -37,7 +30,8 @@ static bool may_have(struct locktab *t, const struct lock *l)
 {
 	const struct lock *e;
 
-	TAILQ_FOREACH(e, &t->queue, link) {
+	TAILQ_FOREACH(e, &t->queue, link)
+	{
 		if (e == l)
 			return true;
 		if (conflicts(e, l))
@@ -48,15 +42,13 @@ static bool may_have(struct locktab *t, const struct lock *l)
 
 int locktab_take(struct locktab *t, struct lock *l, uint64_t deadline)
 {
-	struct timespec at = { .tv_sec = (time_t)(deadline / 1000),
-			       .tv_nsec = (long)(deadline % 1000) * 1000000 };
 	auto_unlock(guard, &t->mutex);
-	int r = 0;
+	bool in_time = true;
 
 	l->granted = false;
 	TAILQ_INSERT_TAIL(&t->queue, l, link);
-	while (!may_have(t, l) && r != ETIMEDOUT)
-		r = pthread_cond_timedwait(&t->cond, &t->mutex, &at);
+	while (!may_have(t, l) && in_time)
+		in_time = cond_wait_until(&t->cond, &t->mutex, deadline);
 	l->granted = may_have(t, l);
 	if (l->granted)
 		return 0;

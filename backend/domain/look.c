@@ -78,8 +78,8 @@ int image_by_hash(struct domain *d, uint64_t hash, struct image_info *ret_info)
 	int r = -ENOENT;
 
 	pthread_rwlock_rdlock(&d->tree);
-	while (r < 0 && (img = map_find(&d->images, hash & HASH_MASK,
-					&cursor))) {
+	while (r < 0 &&
+	       (img = map_find(&d->images, hash & HASH_MASK, &cursor))) {
 		if (!is_listed(img))
 			continue;
 		image_tell(img, ret_info);
@@ -97,8 +97,8 @@ int volume_by_hash(struct domain *d, uint64_t hash,
 	int r = -ENOENT;
 
 	pthread_rwlock_rdlock(&d->tree);
-	while (r < 0 && (v = map_find(&d->volumes, hash & HASH_MASK,
-				      &cursor))) {
+	while (r < 0 &&
+	       (v = map_find(&d->volumes, hash & HASH_MASK, &cursor))) {
 		if (!v->visible)
 			continue;
 		volume_tell(d, v, ret_info);

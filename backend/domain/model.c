@@ -114,8 +114,7 @@ struct image *model_image_add(struct domain *d, const struct ref *ref)
 	return img;
 }
 
-void model_image_renumber(struct domain *d, struct image *img,
-			  uint64_t number)
+void model_image_renumber(struct domain *d, struct image *img, uint64_t number)
 {
 	image_extract(d, img);
 	img->number = number;
@@ -267,8 +266,8 @@ void model_image_link(struct domain *d, struct image *img)
 		v->parent = uuid_is_nil(&v->parent_id) ?
 				    NULL :
 				    model_volume(d, &v->parent_id);
-		if (v->parent && (v->parent->image != img ||
-				  !v->parent->visible))
+		if (v->parent &&
+		    (v->parent->image != img || !v->parent->visible))
 			v->parent = NULL;
 	}
 	for (i = 0; i < img->n_volumes; i++) {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "ovstorfs/auto.h"
+#include "ovstorfs/cond.h"
 #include "ovstorfs/err.h"
 #include "ovstorfs/io.h"
 #include "ovstorfs/log.h"
@@ -70,13 +71,7 @@ static void *pulse_thread(void *arg)
 
 	pthread_mutex_lock(&p->mutex);
 	while (!p->stop) {
-		uint64_t at = now_ms() + BEAT_MS;
-		struct timespec ts = {
-			.tv_sec = (time_t)(at / 1000),
-			.tv_nsec = (long)(at % 1000) * 1000000
-		};
-
-		pthread_cond_timedwait(&p->cond, &p->mutex, &ts);
+		cond_wait_until(&p->cond, &p->mutex, now_ms() + BEAT_MS);
 		pthread_mutex_unlock(&p->mutex);
 		beat(d);
 		hold_probe(d);
@@ -90,13 +85,9 @@ static void *pulse_thread(void *arg)
 int pulse_open(struct domain *d)
 {
 	struct pulse *p = xcalloc(1, sizeof(*p));
-	pthread_condattr_t attr;
 
 	pthread_mutex_init(&p->mutex, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&p->cond, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&p->cond);
 	d->pulse = p;
 	beat(d);
 	if (pthread_create(&p->thread, NULL, pulse_thread, d)) {

@@ -98,6 +98,6 @@ int record_settle(struct domain *d)
 	lockset_add(&locks, RANK_DOMAIN_LEASE, NULL, true);
 	lockset_add(&locks, RANK_DOMAIN, NULL, true);
 	r = lockset_take(&locks, d, now_ms() + TAKE_MS) ?:
-	    load_record(d->storage, &m, &agree);
+		    load_record(d->storage, &m, &agree);
 	return r < 0 || agree ? r : store_record(d->storage, &m);
 }

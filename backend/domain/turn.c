@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "ovstorfs/auto.h"
+#include "ovstorfs/cond.h"
 #include "ovstorfs/err.h"
 #include "ovstorfs/io.h"
 #include "ovstorfs/log.h"
@@ -37,14 +38,6 @@ struct turn {
 	int error;
 	char text[256];
 };
-
-static void wait_until(struct turn *t, uint64_t at)
-{
-	struct timespec ts = { .tv_sec = (time_t)(at / 1000),
-			       .tv_nsec = (long)(at % 1000) * 1000000 };
-
-	pthread_cond_timedwait(&t->cond, &t->mutex, &ts);
-}
 
 /* A verb that hangs keeps the lease from the others anyway, so after as long
  * again its host may as well use it. */
@@ -154,7 +147,7 @@ static void *turn_thread(void *arg)
 		uint64_t at = step(d, t);
 
 		if (!t->stop && at > now_ms())
-			wait_until(t, at);
+			cond_wait_until(&t->cond, &t->mutex, at);
 		else if (t->stop && t->users)
 			pthread_cond_wait(&t->cond, &t->mutex);
 	}
@@ -167,13 +160,9 @@ static void *turn_thread(void *arg)
 int turn_open(struct domain *d)
 {
 	struct turn *t = xcalloc(1, sizeof(*t));
-	pthread_condattr_t attr;
 
 	pthread_mutex_init(&t->mutex, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&t->cond, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&t->cond);
 	d->turn = t;
 	if (pthread_create(&t->thread, NULL, turn_thread, d)) {
 		d->turn = NULL;
@@ -222,7 +211,7 @@ int turn_enter(struct domain *d, uint64_t deadline)
 	t->waiting++;
 	pthread_cond_broadcast(&t->cond);
 	while (!takes_work(t) && !t->stop && now_ms() < deadline)
-		wait_until(t, deadline);
+		cond_wait_until(&t->cond, &t->mutex, deadline);
 	t->waiting--;
 	if (!takes_work(t))
 		return refusal(t, tries);

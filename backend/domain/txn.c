@@ -58,8 +58,7 @@ static void leave(struct txn *t, bool committed)
 {
 	struct change_entry e = { .image = t->ref.image,
 				  .volume = t->ref.volume };
-	int r = changes_leave(t->d->changes, t->number,
-			      committed ? &e : NULL);
+	int r = changes_leave(t->d->changes, t->number, committed ? &e : NULL);
 
 	if (r < 0)
 		log_error("%s: %s: %s", ref_name(&t->ref), t->event,

@@ -78,22 +78,23 @@ static int steps(struct domain *d, struct txn *txn, struct meta *m)
 	int r;
 
 	r = fault_point("volume_create.intent") ?:
-	    txn_write(txn, ref, RECORD_NEW, m);
+		    txn_write(txn, ref, RECORD_NEW, m);
 	if (r < 0)
 		return r;
 	r = fault_point("volume_create.marker") ?: make_lease(d, ref);
 	if (r < 0)
 		return r;
 	r = fault_point("volume_create.lease") ?:
-	    storage_data_create(d->storage, ref);
+		    storage_data_create(d->storage, ref);
 	if (r < 0)
 		return r;
 	r = fault_point("volume_create.data") ?:
-	    storage_sync_image(d->storage, ref);
+		    storage_sync_image(d->storage, ref);
 	if (r < 0)
 		return r;
 	r = fault_point("volume_create.sync") ?:
-	    storage_record_move(d->storage, ref, RECORD_NEW, RECORD_LIVE);
+		    storage_record_move(d->storage, ref, RECORD_NEW,
+					RECORD_LIVE);
 	if (r < 0)
 		return r;
 	return fault_point("volume_create.commit");

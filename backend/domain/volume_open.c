@@ -26,15 +26,16 @@
 static int check(const struct volume *v, const struct caller *by, bool write)
 {
 	if (v->damaged)
-		return err_new(-EUCLEAN, "%s", v->error ? v->error :
-						 "it is damaged");
+		return err_new(-EUCLEAN, "%s",
+			       v->error ? v->error : "it is damaged");
 	if (v->legality == LEGALITY_ILLEGAL && v->illegal_by != by->uid)
 		return err_new(-EUCLEAN, "it is illegal");
 	if (write && v->image->ref.dir != RECORD_LIVE)
 		return err_new(-EROFS, "its image is in the trash");
 	if (write && v->children)
-		return err_new(-EROFS, "it is not a leaf: %u volumes are "
-				       "layered over it",
+		return err_new(-EROFS,
+			       "it is not a leaf: %u volumes are "
+			       "layered over it",
 			       v->children);
 	return 0;
 }
@@ -78,8 +79,7 @@ static int find(struct domain *d, const struct caller *by,
 
 	pthread_rwlock_rdlock(&d->tree);
 	v = model_volume(d, &o->ref.volume);
-	if (!v || !v->visible ||
-	    !uuid_eq(&v->image->ref.image, &o->ref.image))
+	if (!v || !v->visible || !uuid_eq(&v->image->ref.image, &o->ref.image))
 		r = err_new(-ENOENT, "no such volume");
 	else
 		r = check(v, by, o->write);
@@ -176,8 +176,7 @@ static int take_lease(struct domain *d, const struct caller *by,
 
 	if (o->cover)
 		return reread(d, by, o);
-	r = hold_get(d, o->volume,
-		     o->write ? LEASE_EXCLUSIVE : LEASE_SHARED,
+	r = hold_get(d, o->volume, o->write ? LEASE_EXCLUSIVE : LEASE_SHARED,
 		     wait < by->deadline ? wait : by->deadline);
 	if (r < 0)
 		return r;
@@ -188,8 +187,8 @@ static int take_lease(struct domain *d, const struct caller *by,
 }
 
 int volume_open(struct domain *d, const struct caller *by,
-		const struct uuid *image, const struct uuid *volume,
-		bool write, struct volume_open **ret_open)
+		const struct uuid *image, const struct uuid *volume, bool write,
+		struct volume_open **ret_open)
 {
 	auto_lockset struct lockset locks = LOCKSET_INIT;
 	auto_free struct volume_open *o = xcalloc(1, sizeof(*o));
@@ -256,15 +255,18 @@ static bool take_bytes(struct domain *d, struct volume_open *o)
 	struct storage_bytes b = { 0 };
 	uint8_t header[QCOW2_HEADER];
 	uint64_t capacity = 0;
+	bool changed, qcow2;
 	struct stat st;
-	bool changed;
 
 	if (fstat(o->fd, &st) < 0)
 		return false;
+	pthread_rwlock_rdlock(&d->tree);
+	qcow2 = v->format == FORMAT_QCOW2;
+	pthread_rwlock_unlock(&d->tree);
 	b.size = capacity = (uint64_t)st.st_size;
 	b.allocated = (uint64_t)st.st_blocks * 512;
 	b.mtime = st.st_mtim;
-	if (v->format == FORMAT_QCOW2) {
+	if (qcow2) {
 		capacity = 0;
 		if (pread(o->fd, header, sizeof(header), 0) == sizeof(header))
 			(void)qcow2_parse_size(header, sizeof(header),
@@ -282,8 +284,7 @@ static bool take_bytes(struct domain *d, struct volume_open *o)
  * looks elsewhere may hear of it late, never of something false. */
 static void tell_others(struct domain *d, const struct ref *ref)
 {
-	struct change_entry e = { .image = ref->image,
-				  .volume = ref->volume };
+	struct change_entry e = { .image = ref->image, .volume = ref->volume };
 	uint64_t number;
 
 	if (turn_enter(d, now_ms() + TELL_MS) < 0)

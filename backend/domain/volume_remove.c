@@ -80,8 +80,9 @@ int volume_remove(struct domain *d, const struct caller *by,
 	r = lockset_take_image(&locks, d, image, by->deadline);
 	if (r < 0)
 		return r;
-	r = check(d, &ref, &v) ?: hold_check_idle(d, volume, false) ?:
-	    lockset_try_volume(&locks, v);
+	r = check(d, &ref, &v)			      ?:
+		    hold_check_idle(d, volume, false) ?:
+		    lockset_try_volume(&locks, v);
 	if (r < 0)
 		return r;
 	r = txn_begin(d, &ref, OP_REMOVE, "remove", &txn);
@@ -91,13 +92,12 @@ int volume_remove(struct domain *d, const struct caller *by,
 	volume_to_meta(v, &m);
 	pthread_rwlock_unlock(&d->tree);
 	r = fault_point("volume_remove.intent") ?:
-	    txn_write(txn, &ref, RECORD_REMOVING, &m);
+		    txn_write(txn, &ref, RECORD_REMOVING, &m);
 	if (r < 0)
 		return r;
 	r = fault_point("volume_remove.marker") ?:
-	    storage_record_move(d->storage, &ref, RECORD_REMOVING,
-				RECORD_REMOVED) ?:
-	    fault_point("volume_remove.commit");
+		    storage_record_move(d->storage, &ref, RECORD_REMOVING, RECORD_REMOVED) ?:
+		    fault_point("volume_remove.commit");
 	if (r < 0)
 		return r;
 	hide(d, v, &parent);

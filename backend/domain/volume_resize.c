@@ -48,8 +48,9 @@ static int check(struct resize *z)
 	} else if (v->damaged) {
 		r = err_new(-EUCLEAN, "it is damaged; see fsck.ovstorfs");
 	} else if (v->children) {
-		r = err_new(-EROFS, "it is not a leaf: %u volumes are layered "
-				    "over it",
+		r = err_new(-EROFS,
+			    "it is not a leaf: %u volumes are layered "
+			    "over it",
 			    v->children);
 	} else if (v->legality == LEGALITY_ILLEGAL &&
 		   v->illegal_by != z->by->uid) {
@@ -99,7 +100,7 @@ static int resize_open(struct resize *z, bool *ret_done)
 	if (!z->open)
 		return 0;
 	r = fault_point("volume_resize.open") ?:
-	    storage_data_resize(z->d->storage, &z->ref, z->size);
+		    storage_data_resize(z->d->storage, &z->ref, z->size);
 	if (r == 0)
 		take_bytes(z);
 	return r;
@@ -117,7 +118,7 @@ static int reserve(struct resize *z, struct txn *txn)
 	if (r < 0)
 		return r;
 	r = fault_point("volume_resize.marker") ?:
-	    storage_data_reserve(z->d->storage, &z->ref, z->size);
+		    storage_data_reserve(z->d->storage, &z->ref, z->size);
 	return r < 0 ? r : fault_point("volume_resize.reserve");
 }
 
@@ -136,7 +137,7 @@ static int steps(struct resize *z, struct txn *txn)
 	if (r < 0)
 		return r;
 	r = storage_data_resize(z->d->storage, &z->ref, z->size) ?:
-	    fault_point("volume_resize.commit");
+		    fault_point("volume_resize.commit");
 	if (r == 0 && z->reserve)
 		r = storage_record_drop(z->d->storage, &z->ref, RECORD_SET);
 	return r;

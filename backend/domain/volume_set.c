@@ -111,8 +111,9 @@ static int check_empty(struct domain *d, struct lockset *locks,
 	if (r < 0)
 		return r;
 	if (b.size || v->children || !uuid_is_nil(&v->parent_id))
-		return err_new(-EPERM, "%s can be set only while the volume "
-				       "is empty",
+		return err_new(-EPERM,
+			       "%s can be set only while the volume "
+			       "is empty",
 			       key);
 	return 0;
 }
@@ -163,12 +164,12 @@ int volume_set(struct domain *d, const struct caller *by, const struct ref *at,
 	if (r < 0)
 		return r;
 	r = fault_point("volume_set.intent") ?:
-	    txn_write(txn, &ref, RECORD_SET, &m);
+		    txn_write(txn, &ref, RECORD_SET, &m);
 	if (r < 0)
 		return r;
 	r = fault_point("volume_set.marker") ?:
-	    storage_record_move(d->storage, &ref, RECORD_SET, RECORD_LIVE) ?:
-	    fault_point("volume_set.commit");
+		    storage_record_move(d->storage, &ref, RECORD_SET, RECORD_LIVE) ?:
+		    fault_point("volume_set.commit");
 	if (r < 0)
 		return r;
 	take_over(d, by, &ref, &m);

@@ -36,8 +36,7 @@ static int check_volume(const struct snapshot *s)
 {
 	const struct volume *v = s->volume;
 
-	if (!v || !v->visible ||
-	    !uuid_eq(&v->image->ref.image, &s->ref.image))
+	if (!v || !v->visible || !uuid_eq(&v->image->ref.image, &s->ref.image))
 		return err_new(-ENOENT, "no such volume");
 	if (v->image->ref.dir != RECORD_LIVE)
 		return err_new(-EPERM, "its image is in the trash");
@@ -147,15 +146,15 @@ static int steps(struct snapshot *s, struct txn *txn, struct meta *m)
 	m->format = FORMAT_QCOW2;
 	m->size_before = 0;
 	r = fault_point("volume_snapshot.intent") ?:
-	    txn_write(txn, &s->ref, RECORD_SET, m);
+		    txn_write(txn, &s->ref, RECORD_SET, m);
 	if (r < 0)
 		return r;
 	r = fault_point("volume_snapshot.marker") ?: write_layer(s);
 	if (r < 0)
 		return r;
 	r = fault_point("volume_snapshot.layer") ?:
-	    storage_record_move(s->d->storage, &s->ref, RECORD_SET,
-				RECORD_LIVE);
+		    storage_record_move(s->d->storage, &s->ref, RECORD_SET,
+					RECORD_LIVE);
 	return r < 0 ? r : fault_point("volume_snapshot.commit");
 }
 
@@ -187,7 +186,7 @@ int volume_snapshot(struct domain *d, const struct caller *by,
 	int r;
 
 	r = hold_check_idle(d, volume, false) ?:
-	    hold_check_idle(d, parent, true);
+						hold_check_idle(d, parent, true);
 	if (r < 0)
 		return r;
 	r = lockset_take_image(&locks, d, image, by->deadline);
@@ -200,7 +199,7 @@ int volume_snapshot(struct domain *d, const struct caller *by,
 	if (r < 0)
 		return err_add(r, "the parent");
 	r = lockset_try_volume(&locks, s.parent) ?:
-	    lockset_try_volume(&locks, s.volume);
+		    lockset_try_volume(&locks, s.volume);
 	if (r < 0)
 		return r;
 	r = check_empty(&s) ?: measure(&s);
@@ -219,8 +218,7 @@ int volume_snapshot(struct domain *d, const struct caller *by,
 }
 
 int volume_set_parent(struct domain *d, const struct caller *by,
-		      const struct ref *ref, const char *key,
-		      const char *value)
+		      const struct ref *ref, const char *key, const char *value)
 {
 	struct uuid parent;
 	bool same = false;

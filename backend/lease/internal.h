@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "ovstorfs/cond.h"
 #include "ovstorfs/lease.h"
 
 /* ---- what door and holder say to each other: one message, one struct ---- */
@@ -198,11 +199,5 @@ static inline void text_copy(char *to, size_t room, const char *from)
 	memcpy(to, from, len);
 	memset(to + len, 0, room - len);
 }
-
-/* A condition that is waited for on the clock of now_ms(). */
-void cond_init(pthread_cond_t *c);
-
-/* until: UINT64_MAX: for ever. False when it has passed. */
-bool cond_wait_until(pthread_cond_t *c, pthread_mutex_t *m, uint64_t until);
 
 #endif

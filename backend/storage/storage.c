@@ -51,8 +51,9 @@ int storage_find(const char *source, const struct storage_ops **ret_ops)
 		*ret_ops = backends[i];
 		return 0;
 	}
-	return err_new(-EINVAL, "%s: neither a directory nor anything else "
-				"that can hold a domain",
+	return err_new(-EINVAL,
+		       "%s: neither a directory nor anything else "
+		       "that can hold a domain",
 		       source);
 }
 
@@ -111,8 +112,8 @@ int storage_area_read(struct storage *s, enum storage_area a, uint64_t offset,
 	return s->ops->area_read(s, a, offset, buf, len);
 }
 
-int storage_area_write(struct storage *s, enum storage_area a,
-		       uint64_t offset, const void *buf, size_t len)
+int storage_area_write(struct storage *s, enum storage_area a, uint64_t offset,
+		       const void *buf, size_t len)
 {
 	DOOR(s, area_write);
 	return s->ops->area_write(s, a, offset, buf, len);
@@ -190,8 +191,7 @@ int storage_data_stat(struct storage *s, const struct ref *vol,
 	return s->ops->data_stat(s, vol, ret_bytes);
 }
 
-int storage_data_resize(struct storage *s, const struct ref *vol,
-			uint64_t size)
+int storage_data_resize(struct storage *s, const struct ref *vol, uint64_t size)
 {
 	DOOR(s, data_resize);
 	return s->ops->data_resize(s, vol, size);

@@ -46,8 +46,9 @@ static inline pthread_mutex_t *mutex_locked(pthread_mutex_t *m)
 
 /* Hold a mutex to the end of the scope: auto_unlock(guard, &m); */
 #define auto_unlock(name, mutex)                                               \
-	pthread_mutex_t *name __attribute__((cleanup(auto_unlock_fn), unused)) = \
-		mutex_locked(mutex)
+	pthread_mutex_t *name                                                  \
+		__attribute__((cleanup(auto_unlock_fn), unused)) =             \
+			mutex_locked(mutex)
 
 #define steal(p)                                                               \
 	({                                                                     \
@@ -66,6 +67,6 @@ static inline int steal_fd(int *fd)
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define container_of(ptr, type, member)                                        \
-	((type *)((char *)(ptr) - offsetof(type, member)))
+	((type *)((char *)(ptr)-offsetof(type, member)))
 
 #endif

@@ -10,11 +10,11 @@
 
 enum exit_code {
 	EXIT_GOOD = 0,
-	EXIT_FAILED = 1,	 /* refused, or an error */
-	EXIT_USAGE = 2,		 /* arguments that make no sense */
-	EXIT_MOUNT_USAGE = 1,	 /* mount(8) */
+	EXIT_FAILED = 1,      /* refused, or an error */
+	EXIT_USAGE = 2,	      /* arguments that make no sense */
+	EXIT_MOUNT_USAGE = 1, /* mount(8) */
 	EXIT_MOUNT_FAILED = 32,
-	EXIT_FSCK_REPAIRED = 1,	 /* fsck(8) */
+	EXIT_FSCK_REPAIRED = 1, /* fsck(8) */
 	EXIT_FSCK_LEFT = 4,
 	EXIT_FSCK_FAILED = 8,
 	EXIT_FSCK_USAGE = 16,

@@ -105,8 +105,7 @@ struct volume_info {
 
 /* Objects by 61 bits of uuid_hash() (the low 3 are the front's).
  * Errors: -ENOENT. */
-int image_by_hash(struct domain *d, uint64_t hash,
-		  struct image_info *ret_info);
+int image_by_hash(struct domain *d, uint64_t hash, struct image_info *ret_info);
 int volume_by_hash(struct domain *d, uint64_t hash,
 		   struct volume_info *ret_info);
 
@@ -132,8 +131,7 @@ int attr_get(struct domain *d, const struct ref *ref, const char *key,
 void attr_list(struct domain *d, const struct ref *ref, struct strbuf *out);
 
 /* Keep the text of the last refusal as the object's `error`. */
-void attr_note_error(struct domain *d, const struct ref *ref,
-		     const char *text);
+void attr_note_error(struct domain *d, const struct ref *ref, const char *text);
 
 /* ---- verbs ---- */
 
@@ -190,8 +188,8 @@ struct volume_open {
 /* Errors: -EBUSY held by another host; -EUCLEAN illegal or damaged; -EROFS
  * for writing and not a leaf. Owner: volume_close(). */
 int volume_open(struct domain *d, const struct caller *by,
-		const struct uuid *image, const struct uuid *volume,
-		bool write, struct volume_open **ret_open);
+		const struct uuid *image, const struct uuid *volume, bool write,
+		struct volume_open **ret_open);
 
 /* The caller has given up its own ways to the file (backing ids) before. May
  * wait for the storage. */

@@ -16,7 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define LEASE_NAME 48		/* with the NUL, sanlock's limit is 48 */
+#define LEASE_NAME 48		 /* with the NUL, sanlock's limit is 48 */
 #define LEASE_AREA (1024 * 1024) /* bytes of a lease on storage */
 #define LEASE_SECTOR 4096
 #define LEASE_MAX_HOSTS 250 /* with 4 KiB sectors in 1 MiB */
@@ -37,15 +37,15 @@ struct lease_ref {
 
 /* One domain's lockspace, as storage says it. */
 struct lease_space {
-	char name[LEASE_NAME];	    /* the lockspace: the domain's UUID */
-	char ids_path[PATH_MAX];    /* host ids */
+	char name[LEASE_NAME];	 /* the lockspace: the domain's UUID */
+	char ids_path[PATH_MAX]; /* host ids */
 	uint64_t ids_offset;
 	char leases_path[PATH_MAX]; /* area 0: the domain lease; area N: the
 				     * presence lease of host id N */
 	uint64_t leases_offset;
-	char lock_path[PATH_MAX];   /* OFD lock: exclusive with local, shared
+	char lock_path[PATH_MAX]; /* OFD lock: exclusive with local, shared
 				     * with sanlock */
-	unsigned int io_timeout;    /* seconds, sanlock's */
+	unsigned int io_timeout;  /* seconds, sanlock's */
 };
 
 /* ---- areas: need no daemon, and no lease but the caller's ---- */
@@ -63,8 +63,7 @@ int lease_area_init(const struct lease_space *sp, const struct lease_ref *ref);
  * ref->name empty)? Looks at the leader record; needs no daemon.
  * Errors: -EUCLEAN it is damaged or another's, err_text() says what;
  * -ENOENT no file. */
-int lease_area_check(const struct lease_space *sp,
-		     const struct lease_ref *ref);
+int lease_area_check(const struct lease_space *sp, const struct lease_ref *ref);
 
 /* The domain lease. */
 void lease_ref_domain(const struct lease_space *sp, struct lease_ref *ret_ref);
@@ -120,9 +119,9 @@ enum lease_state {
 
 struct lease_member {
 	enum lease_state state;
-	unsigned int host_id;	/* 0 while unknown */
-	uint64_t generation;	/* this host's, grows with each mount */
-	char error[256];	/* with LEASE_FAILED and LEASE_LOST */
+	unsigned int host_id; /* 0 while unknown */
+	uint64_t generation;  /* this host's, grows with each mount */
+	char error[256];      /* with LEASE_FAILED and LEASE_LOST */
 };
 
 /* sock: this end of the pair, taken. changed(arg) is called from a thread of

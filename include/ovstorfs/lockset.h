@@ -33,13 +33,16 @@ struct lockset {
 	size_t n_leases;
 };
 
-#define LOCKSET_INIT { 0 }
+#define LOCKSET_INIT                                                           \
+	{                                                                      \
+		0                                                              \
+	}
 
 /* The only copy of the rule above. < 0: a is taken first. */
 int lock_cmp(const struct lock_need *a, const struct lock_need *b);
 
-void lockset_add(struct lockset *ls, enum lock_rank rank,
-		 const struct uuid *id, bool exclusive);
+void lockset_add(struct lockset *ls, enum lock_rank rank, const struct uuid *id,
+		 bool exclusive);
 
 /* Take what was added. Errors: -EBUSY a volume lease is another host's;
  * -EAGAIN not joined, or something is not free by the deadline; nothing is

@@ -50,7 +50,7 @@ struct meta {
 	enum volume_allocation allocation;
 	enum volume_legality legality;
 	enum volume_wipe wipe;
-	uint64_t generation; /* of the bytes: data operations count it up */
+	uint64_t generation;  /* of the bytes: data operations count it up */
 	uint64_t size_before; /* markers: what to cut the data back to */
 
 	/* image */

@@ -50,7 +50,7 @@ struct volume {
 	unsigned int visible : 1; /* else: a marker or a leftover with its name */
 	unsigned int damaged : 1;
 	unsigned int seen : 1; /* by the scan that goes on */
-	uid_t illegal_by; /* who may write it while illegal; -1: nobody */
+	uid_t illegal_by;      /* who may write it while illegal; -1: nobody */
 	char *description;
 	char *extra;
 	char *error;
@@ -99,7 +99,7 @@ struct domain {
 	unsigned int n_open, n_lingering;
 	size_t refresh_cursor; /* the pulse's own */
 
-	atomic_bool live;  /* between open and close */
+	atomic_bool live; /* between open and close */
 	atomic_uint told; /* the member state that was told last */
 	struct turn *turn;
 	struct changes *changes;
@@ -120,8 +120,7 @@ struct image *model_image(struct domain *d, const struct uuid *id);
 struct volume *model_volume(struct domain *d, const struct uuid *id);
 struct image *model_image_add(struct domain *d, const struct ref *ref);
 /* Give it its place in listings. */
-void model_image_renumber(struct domain *d, struct image *img,
-			  uint64_t number);
+void model_image_renumber(struct domain *d, struct image *img, uint64_t number);
 void model_image_del(struct domain *d, struct image *img);
 struct volume *model_volume_add(struct domain *d, const struct uuid *id,
 				struct image *img);

@@ -55,8 +55,8 @@ struct node_ops {
 	int (*lookup)(struct server *s, const struct node *dir,
 		      const char *name, struct node *ret_node);
 	/* Up to max items after a cookie; 0: from the start. */
-	size_t (*list)(struct server *s, const struct node *dir,
-		       uint64_t after, struct node_item *items, size_t max);
+	size_t (*list)(struct server *s, const struct node *dir, uint64_t after,
+		       struct node_item *items, size_t max);
 	void (*stat)(struct server *s, const struct node *n, struct stat *st);
 	/* The text of a file that is made when it is opened. */
 	void (*text)(struct server *s, const struct node *n,
@@ -90,6 +90,8 @@ void node_fixed(enum node_fixed which, struct node *ret_node);
 /* Mode, owner, times and number; the kind's own stat adds the rest. */
 void node_stat(struct server *s, const struct node *n, struct stat *st);
 uint64_t node_generation(const struct node *n);
+/* An image's times, for all that it shows. */
+void node_image_times(struct server *s, const struct node *n, struct stat *st);
 
 /* The object whose attributes a node shows: NULL ref is the domain itself.
  * Errors: -EOPNOTSUPP it has none. */

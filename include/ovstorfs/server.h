@@ -40,7 +40,7 @@ struct server {
 	struct shared *shared;
 	time_t started;
 	double attr_timeout; /* seconds */
-	bool passthrough; /* kernel and library have it, and it is wanted */
+	bool passthrough;    /* kernel and library have it, and it is wanted */
 
 	struct pool *verbs;  /* whatever may wait */
 	struct pool *closes; /* RELEASE: never behind a verb */

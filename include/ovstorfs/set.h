@@ -6,12 +6,12 @@
 
 #include "ovstorfs/model.h"
 
-int domain_set(struct domain *d, const struct caller *by,
-	       const struct ref *ref, const char *key, const char *value);
+int domain_set(struct domain *d, const struct caller *by, const struct ref *ref,
+	       const char *key, const char *value);
 int image_set(struct domain *d, const struct caller *by, const struct ref *ref,
 	      const char *key, const char *value);
-int volume_set(struct domain *d, const struct caller *by,
-	       const struct ref *ref, const char *key, const char *value);
+int volume_set(struct domain *d, const struct caller *by, const struct ref *ref,
+	       const char *key, const char *value);
 int volume_set_parent(struct domain *d, const struct caller *by,
 		      const struct ref *ref, const char *key,
 		      const char *value);

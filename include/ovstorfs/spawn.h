@@ -13,7 +13,7 @@ struct spawn {
 	const char *const *argv; /* argv[0] is looked up in PATH */
 	const int *keep_fds;	 /* stay open in the child, same numbers */
 	size_t n_keep_fds;
-	int timeout_ms;		 /* 0: none */
+	int timeout_ms; /* 0: none */
 };
 
 /* Run it. *ret_out (may be NULL) gets standard output, at most 1 MiB, NUL

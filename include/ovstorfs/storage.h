@@ -61,7 +61,7 @@ static inline bool ref_is_volume(const struct ref *ref)
 
 enum storage_area { AREA_DOMAIN, AREA_CHANGES, AREA_MAILBOX, AREA_COUNT };
 
-#define STORAGE_BLOCK 4096		/* unit of areas */
+#define STORAGE_BLOCK 4096 /* unit of areas */
 #define STORAGE_DOMAIN_SIZE (2 * STORAGE_BLOCK)
 #define STORAGE_CHANGES_SIZE (1024 * 1024)
 #define STORAGE_MAILBOX_SIZE (256 * STORAGE_BLOCK)
@@ -115,8 +115,7 @@ struct storage_ops {
 	int (*area_write)(struct storage *s, enum storage_area a,
 			  uint64_t offset, const void *buf, size_t len);
 	int (*record_read)(struct storage *s, const struct ref *ref,
-			   enum record state, char **ret_text,
-			   size_t *ret_len);
+			   enum record state, char **ret_text, size_t *ret_len);
 	int (*record_write)(struct storage *s, const struct ref *ref,
 			    enum record state, const char *text, size_t len);
 	int (*record_move)(struct storage *s, const struct ref *ref,
@@ -177,8 +176,8 @@ int storage_scan_image(struct storage *s, const struct ref *image,
  * aligned to a block. */
 int storage_area_read(struct storage *s, enum storage_area a, uint64_t offset,
 		      void *buf, size_t len);
-int storage_area_write(struct storage *s, enum storage_area a,
-		       uint64_t offset, const void *buf, size_t len);
+int storage_area_write(struct storage *s, enum storage_area a, uint64_t offset,
+		       const void *buf, size_t len);
 
 /* Errors: -ENOENT no such record; -EUCLEAN it is no regular file, or longer
  * than a record may be. Owner: caller frees *ret_text. */

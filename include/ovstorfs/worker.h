@@ -43,7 +43,7 @@ struct verb {
 	/* worker.c's own; guarded by the watch's mutex */
 	bool begun, answered, answering, late;
 	uint64_t interrupted; /* when; now_ms() clock */
-	uint64_t started; /* us */
+	uint64_t started;     /* us */
 	struct pool *pool;
 	STAILQ_ENTRY(verb) queued;
 	TAILQ_ENTRY(verb) watched;

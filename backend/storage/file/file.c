@@ -98,8 +98,8 @@ static int lease_file(int root, const char *path, off_t size, gid_t gid)
 static int format_area(int root, enum storage_area a)
 {
 	const char *path = layout_area_name(a);
-	auto_close int fd = open_file_beneath(root, path,
-					      O_RDWR | O_CREAT | O_TRUNC, 0600);
+	auto_close int fd =
+		open_file_beneath(root, path, O_RDWR | O_CREAT | O_TRUNC, 0600);
 	int r;
 
 	if (fd < 0)
@@ -129,7 +129,8 @@ static int format_is_new(int root, const char *source)
 		return 0;
 	for (i = 0; r == 0 && i < len; i++)
 		if (text[i])
-			return err_new(-EEXIST, "%s is a storage domain already",
+			return err_new(-EEXIST,
+				       "%s is a storage domain already",
 				       source);
 	return r;
 }
@@ -161,7 +162,7 @@ static int file_format(const char *source, bool force)
 	if (r < 0)
 		return r;
 	return fsync_dir_beneath(root, "ovstorfs") ?:
-		       fsync_dir_beneath(root, ".");
+						     fsync_dir_beneath(root, ".");
 }
 
 /* ---- open ---- */
@@ -213,12 +214,14 @@ static int open_all(struct storage_file *f, const char *source)
 	for (a = 0; a < AREA_COUNT; a++) {
 		r = area_open(f, (enum storage_area)a);
 		if (r == -ENOENT && a == AREA_DOMAIN)
-			return err_new(r, "%s is no storage domain (there is "
-					  "no ovstorfs/domain in it)",
+			return err_new(r,
+				       "%s is no storage domain (there is "
+				       "no ovstorfs/domain in it)",
 				       source);
 		if (r == -EROFS)
-			return err_new(r, "%s is on a read-only file system; "
-					  "mount with -o ro",
+			return err_new(r,
+				       "%s is on a read-only file system; "
+				       "mount with -o ro",
 				       source);
 		if (r < 0)
 			return r;
@@ -265,9 +268,8 @@ static int place_check(struct storage_file *f, const char *path)
 static int file_place(struct storage *s, enum storage_place p, char *ret_path,
 		      uint64_t *ret_offset)
 {
-	static const char *const names[] = {
-		"ovstorfs/ids", "ovstorfs/leases", "ovstorfs/domain"
-	};
+	static const char *const names[] = { "ovstorfs/ids", "ovstorfs/leases",
+					     "ovstorfs/domain" };
 	struct storage_file *f = file_of(s);
 
 	if (snprintf(ret_path, PATH_MAX, "%s/%s", f->source, names[p]) >=
@@ -434,8 +436,8 @@ static int rename_durably(struct storage_file *f, const char *from,
 	if (dir < 0)
 		return dir;
 	if (renameat(dir, leaf_of(from), dir, leaf_of(to)) < 0)
-		return err_new(-errno, "rename %s to %s: %s", from,
-			       leaf_of(to), strerror(errno));
+		return err_new(-errno, "rename %s to %s: %s", from, leaf_of(to),
+			       strerror(errno));
 	return fsync_fd(dir, to);
 }
 

@@ -29,8 +29,8 @@ enum file_part { PART_RECORD, PART_DATA, PART_LEASE };
 void layout_image_dir(const struct ref *ref, enum record dir, char *out);
 
 /* The path of a record, of the bytes, or of the lease. */
-void layout_path(const struct ref *ref, enum file_part part,
-		 enum record state, char *out);
+void layout_path(const struct ref *ref, enum file_part part, enum record state,
+		 char *out);
 
 const char *layout_area_name(enum storage_area a);
 uint64_t layout_area_size(enum storage_area a);

@@ -57,8 +57,8 @@ void layout_image_dir(const struct ref *ref, enum record dir, char *out)
 	snprintf(out, NAME_ROOM, "images/%s%s", image, dir_suffix[dir]);
 }
 
-void layout_path(const struct ref *ref, enum file_part part,
-		 enum record state, char *out)
+void layout_path(const struct ref *ref, enum file_part part, enum record state,
+		 char *out)
 {
 	char volume[UUID_TEXT];
 	size_t n;

@@ -140,9 +140,9 @@ static void entry_take(struct storage_entry *e, const struct found *x)
 }
 
 /* All that was found under one UUID is one entry. */
-static int tell_object(const struct storage_visitor *v,
-		       const struct ref *image, const struct uuid *volume,
-		       const struct found_list *l, size_t *at)
+static int tell_object(const struct storage_visitor *v, const struct ref *image,
+		       const struct uuid *volume, const struct found_list *l,
+		       size_t *at)
 {
 	struct storage_entry e = { .ref = *image };
 

@@ -56,9 +56,9 @@ static int search_processes(const struct stat *st, bool *ret_written)
 	*ret_written = false;
 	while (!*ret_written && (e = readdir(d)))
 		if (e->d_name[0] >= '0' && e->d_name[0] <= '9')
-			*ret_written = process_writes(e->d_name, "map_files",
-						      st) ||
-				       process_writes(e->d_name, "fd", st);
+			*ret_written =
+				process_writes(e->d_name, "map_files", st) ||
+				process_writes(e->d_name, "fd", st);
 	return 0;
 }
 
