@@ -338,22 +338,32 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 }
 
+/* Make the file, or take the one that another host was first with, where the
+ * caller takes either. */
+static int make_or_find(struct verb *v, const struct node *dir,
+			struct node *ret_node)
+{
+	int r = dir->ops->make_file ?
+			dir->ops->make_file(v->server, &v->by, dir, v->name) :
+			not_here(v);
+
+	if (r == -EEXIST && !(v->flags & O_EXCL) &&
+	    dir->ops->lookup(v->server, dir, v->name, ret_node) == 0)
+		return 0;
+	return r < 0 ? r : dir->ops->lookup(v->server, dir, v->name, ret_node);
+}
+
 static void run_create(struct verb *v)
 {
 	struct fuse_file_info fi = { .flags = v->flags };
 	struct node dir, n;
 	int r = find_dir(v, &dir);
 
-	if (r == 0)
-		r = dir.ops->make_file ? dir.ops->make_file(v->server, &v->by,
-							    &dir, v->name) :
-					 not_here(v);
-	/* Another host was first, and the caller takes either. */
-	if (r == -EEXIST && !(v->flags & O_EXCL) &&
-	    dir.ops->lookup(v->server, &dir, v->name, &n) == 0)
-		r = 0;
-	if (r == 0)
-		r = dir.ops->lookup(v->server, &dir, v->name, &n);
+	if (r < 0) {
+		answer_err(v, r);
+		return;
+	}
+	r = make_or_find(v, &dir, &n);
 	if (r == 0)
 		r = openfile_volume(v->server, v->req, &v->by, &n,
 				    wants_write(v->flags), &fi);

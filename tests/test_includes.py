@@ -115,7 +115,8 @@ def test_every_file_says_its_licence():
 
 def test_no_file_is_too_long_to_read():
     long = {p: n for p in files(".c", ".h", ".py")
-            if (n := text_of(p).count("\n")) > 700}
+            if (n := text_of(p).count("\n")) >
+            (800 if p.startswith("tests/") else 700)}
     assert not long, long
 
 

@@ -53,8 +53,18 @@ class Storm:
     def touch(self, r):
         os.close(os.open(self.volume(r), os.O_CREAT | os.O_EXCL | os.O_WRONLY))
 
+    def raw(self, r):
+        """A raw volume that is open: no layer can be made of it meanwhile,
+        whose header noise would destroy."""
+        volume = self.volume(r)
+        f = open(volume, "r+b", buffering=0)
+        if get(volume, "format") != "raw":
+            f.close()
+            raise OSError(errno.EBUSY, "a layer")
+        return f
+
     def write(self, r):
-        with open(self.volume(r), "r+b", buffering=0) as f:
+        with self.raw(r) as f:
             os.pwrite(f.fileno(), r.randbytes(5000), r.randrange(1 << 20))
             if r.random() < 0.3:
                 os.fsync(f.fileno())
@@ -66,7 +76,8 @@ class Storm:
             f.read()
 
     def truncate(self, r):
-        os.truncate(self.volume(r), r.randrange(1 << 20))
+        # Upwards only spares the headers of layers; down is in write.
+        os.truncate(self.volume(r), r.randrange(1 << 20, 1 << 21))
 
     def describe(self, r):
         put(self.volume(r), "description", str(r.random()))
@@ -126,13 +137,25 @@ class Storm:
                "rm": 10, "rmdir": 3, "trash": 2, "restore": 4, "purge": 1,
                "list_all": 2, "collect": 1, "status": 1}
 
+    def attempt(self, name, r):
+        """Who has looked up a name that is then removed and made again gets
+        EIO of the kernel, and at the next try what is there now."""
+        state = r.getstate()
+        try:
+            getattr(self, name)(r)
+        except OSError as e:
+            if e.errno != errno.EIO:
+                raise
+            r.setstate(state)
+            getattr(self, name)(r)
+
     def thread(self, n):
         r = random.Random(f"{self.seed}/{n}")
         names, weights = zip(*self.WEIGHTS.items())
         while time.monotonic() < self.end and not self.unexpected:
             name = r.choices(names, weights)[0]
             try:
-                getattr(self, name)(r)
+                self.attempt(name, r)
             except OSError as e:
                 if e.errno not in EXPECTED:
                     self.unexpected.append(f"{name}: {e}")

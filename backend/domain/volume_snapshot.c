@@ -29,7 +29,8 @@ struct snapshot {
 	struct domain *d;
 	struct ref ref, parent_ref;
 	struct volume *volume, *parent;
-	uint64_t size; /* what the guest sees */
+	uint64_t size;		    /* what the guest sees */
+	struct storage_bytes bytes; /* of the new layer */
 };
 
 static int check_volume(const struct snapshot *s)
@@ -149,7 +150,9 @@ static int steps(struct snapshot *s, struct txn *txn, struct meta *m)
 		    txn_write(txn, &s->ref, RECORD_SET, m);
 	if (r < 0)
 		return r;
-	r = fault_point("volume_snapshot.marker") ?: write_layer(s);
+	r = fault_point("volume_snapshot.marker") ?:
+		    write_layer(s)		  ?:
+		    storage_data_stat(s->d->storage, &s->ref, &s->bytes);
 	if (r < 0)
 		return r;
 	r = fault_point("volume_snapshot.layer") ?:
@@ -160,12 +163,9 @@ static int steps(struct snapshot *s, struct txn *txn, struct meta *m)
 
 static void take_over(struct snapshot *s, const struct meta *m)
 {
-	struct storage_bytes b = s->volume->bytes;
-
-	(void)storage_data_stat(s->d->storage, &s->ref, &b);
 	pthread_rwlock_wrlock(&s->d->tree);
 	volume_from_meta(s->volume, m);
-	s->volume->bytes = b;
+	s->volume->bytes = s->bytes;
 	s->volume->capacity = (s->size + 511) & ~511ull;
 	model_image_link(s->d, s->volume->image);
 	pthread_rwlock_unlock(&s->d->tree);
