@@ -257,6 +257,28 @@ def test_next_mount_takes_over_what_a_dead_one_held(shared, host):
     os.unlink(there(volume, m))
 
 
+def test_writer_that_outlives_its_server_keeps_others_out(shared, host):
+    one = host("one")
+    m = shared.mount_on(one, host_id=1)
+    volume = m.new_volume(size=4096)
+    if m.status()["open"]["passthrough"] == 0:
+        pytest.skip("no passthrough: a writer does not outlive the server")
+    other = shared.mount_on(host("two"), host_id=2)
+    fd = os.open(volume, os.O_RDWR)
+    m.kill_server()
+    assert os.write(fd, b"still here") == 10
+    with refused(EBUSY):
+        os.open(there(volume, other), os.O_RDWR)
+    again = shared.mount_on(one, host_id=1)
+    with refused(EBUSY):
+        os.unlink(there(volume, again))
+    with refused(ENOTCONN): # close flushes, and nobody is there to answer
+        os.close(fd)
+    os.unlink(there(volume, again))
+    again.gc()
+    assert not os.path.exists(there(volume, again))
+
+
 def test_lost_daemon_stops_all_changes(shared, host):
     one = host("one")
     m = shared.mount_on(one, passthrough="off")
