@@ -18,7 +18,15 @@
 #include "ovstorfs/openfile.h"
 #include "ovstorfs/str.h"
 
-/* FUSE_DEV_IOC_BACKING_CLOSE, which older kernel headers lack. */
+/* FUSE_DEV_IOC_BACKING_OPEN and _CLOSE, which older kernel headers lack. Not by
+ * libfuse's calls, which want a request: a caller who was answered at the
+ * deadline has left none. */
+struct backing_map {
+	int32_t fd;
+	uint32_t flags;
+	uint64_t padding;
+};
+#define BACKING_OPEN _IOW(229, 1, struct backing_map)
 #define BACKING_CLOSE _IOW(229, 2, uint32_t)
 
 /* A handle goes from one thread to another by way of the kernel, which orders
@@ -44,22 +52,19 @@ bool kernel_is_at_least(int major, int minor)
 
 /* Where the kernel takes no such backing file (overlayfs), the bytes go by
  * way of the server, and that is counted. */
-static int backing_open(struct server *s, struct fuse_req *req, int fd)
+static int backing_open(struct server *s, int fd)
 {
-#ifdef HAVE_PASSTHROUGH
-	int id = s->passthrough ? fuse_passthrough_open(req, fd) : 0;
+	struct backing_map map = { .fd = fd };
+	int id;
 
-	if (s->passthrough && id <= 0)
+	if (!s->passthrough)
+		return 0;
+	id = ioctl(fuse_session_fd(s->session), BACKING_OPEN, &map);
+	if (id <= 0)
 		s->counters.passthrough_refused++;
 	return id > 0 ? id : 0;
-#else
-	(void)s, (void)req, (void)fd;
-	return 0;
-#endif
 }
 
-/* Not by libfuse's call, which wants a request: a caller who was answered at
- * the deadline has left none. */
 static void backing_close(struct server *s, int id)
 {
 	uint32_t number = (uint32_t)id;
@@ -68,8 +73,7 @@ static void backing_close(struct server *s, int id)
 		log_warn("backing file %d: %s", id, strerror(errno));
 }
 
-static int access_get(struct server *s, struct fuse_req *req, uint64_t ino,
-		      int fd)
+static int access_get(struct server *s, uint64_t ino, int fd)
 {
 	size_t cursor = 0;
 	struct access *a;
@@ -79,7 +83,7 @@ static int access_get(struct server *s, struct fuse_req *req, uint64_t ino,
 	if (!a) {
 		a = xcalloc(1, sizeof(*a));
 		a->ino = ino;
-		a->backing_id = backing_open(s, req, fd);
+		a->backing_id = backing_open(s, fd);
 		map_add(&s->access, ino, a);
 	}
 	a->refs++;
@@ -105,9 +109,8 @@ void access_fini(struct server *s)
 	map_fini(&s->access);
 }
 
-int openfile_volume(struct server *s, struct fuse_req *req,
-		    const struct caller *by, const struct node *n, bool write,
-		    struct fuse_file_info *fi)
+int openfile_volume(struct server *s, const struct caller *by,
+		    const struct node *n, bool write, struct fuse_file_info *fi)
 {
 	const struct ref *ref = &n->volume.ref;
 	struct volume_open *vol = NULL;
@@ -119,7 +122,7 @@ int openfile_volume(struct server *s, struct fuse_req *req,
 		return r;
 	f = openfile_new(s, OPEN_VOLUME, n->ino);
 	f->volume = vol;
-	id = access_get(s, req, n->ino, vol->fd);
+	id = access_get(s, n->ino, vol->fd);
 	if (id)
 		s->counters.opens_passthrough++;
 	else

@@ -96,6 +96,7 @@ static int open_domain(struct server *s)
 	struct domain_options d = {
 		.source = o->source,
 		.read_only = o->read_only,
+		.alone = o->locks == LEASE_LOCKS_LOCAL,
 		.lease_sock = SERVER_FD_LEASE,
 		.claim_fd = SERVER_FD_CLAIM,
 		.gc_period = o->gc_period,

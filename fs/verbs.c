@@ -287,8 +287,7 @@ static void run_open(struct verb *v)
 		answer_err(v, -ESTALE);
 		return;
 	}
-	r = openfile_volume(v->server, v->req, &v->by, &n,
-			    wants_write(v->flags), &fi);
+	r = openfile_volume(v->server, &v->by, &n, wants_write(v->flags), &fi);
 	if (r < 0) {
 		refuse_at(v, &n, r);
 		answer_err(v, r);
@@ -365,7 +364,7 @@ static void run_create(struct verb *v)
 	}
 	r = make_or_find(v, &dir, &n);
 	if (r == 0)
-		r = openfile_volume(v->server, v->req, &v->by, &n,
+		r = openfile_volume(v->server, &v->by, &n,
 				    wants_write(v->flags), &fi);
 	if (r < 0) {
 		refuse_at(v, &dir, r);

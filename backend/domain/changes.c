@@ -479,3 +479,15 @@ int changes_leave(struct changes *c, uint64_t number,
 	r = close_one(c) ?: r;
 	return r < 0 ? err_add(r, "change ring") : 0;
 }
+
+bool changes_have_moved(struct changes *c)
+{
+	struct change_head intent = { 0 }, done = { 0 };
+	auto_unlock(guard, &c->mutex);
+
+	/* Ours are under way between the two reads. */
+	if (c->open || c->writing)
+		return false;
+	return changes_read_heads(c->storage, &intent, &done) < 0 ||
+	       intent.number != c->intent || done.number != c->done;
+}

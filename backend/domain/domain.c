@@ -173,9 +173,9 @@ unsigned int domain_close(struct domain *d)
 		return 0;
 	d->live = false;
 	gc_close(d);
+	pulse_close(d);
 	if (d->door)
 		left = hold_close(d);
-	pulse_close(d);
 	turn_close(d);
 	if (d->door)
 		lease_door_close(d->door);

@@ -324,14 +324,19 @@ static bool wait_round(struct gc *gc, uint64_t until)
 	return !gc->stop;
 }
 
+bool gc_wait_round(struct domain *d, const struct uuid *image, uint64_t until)
+{
+	gc_wake(d, image);
+	return wait_round(d->gc, until);
+}
+
 void gc_wait_gone(struct domain *d, const struct uuid *id, uint64_t ms)
 {
 	uint64_t until = now_ms() + ms;
 	struct uuid image;
 
 	while (is_leftover(d, id, &image)) {
-		gc_wake(d, &image);
-		if (!wait_round(d->gc, until))
+		if (!gc_wait_round(d, &image, until))
 			return;
 	}
 }

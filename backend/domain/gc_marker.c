@@ -116,11 +116,27 @@ static struct volume *volume_here(struct domain *d, const struct ref *ref)
 	return v;
 }
 
+/* Has the marker's transaction touched bytes? Then nobody may be writing them
+ * while they are cut back, here or on another host. */
+static int claim_bytes(struct domain *d, const struct ref *ref,
+		       enum record state, struct lockset *locks)
+{
+	auto_meta struct meta m = { 0 };
+	struct volume *v = volume_here(d, ref);
+	int r = load_meta(d->storage, ref, state, META_VOLUME, &m);
+
+	if (r == -EUCLEAN || !v)
+		return 0;
+	if (r < 0 || (m.op != OP_SNAPSHOT && m.op != OP_RESIZE))
+		return r;
+	return hold_check_idle(d, &ref->volume, true) ?:
+		       lockset_try_volume(locks, v);
+}
+
 static int undo_volume(struct domain *d, const struct storage_entry *e,
 		       enum record state, struct lockset *locks)
 {
-	struct volume *v = volume_here(d, &e->ref);
-	int r = v ? lockset_try_volume(locks, v) : 0;
+	int r = claim_bytes(d, &e->ref, state, locks);
 
 	if (r < 0)
 		return r;
@@ -144,10 +160,36 @@ static int delete_bytes(struct domain *d, const struct ref *ref)
 	return r < 0 ? r : fault_point("gc.data");
 }
 
+/* The lease that keeps others from the bytes while they are deleted. A create
+ * that never was has nobody who could hold it, and maybe no lease area; what
+ * is no sound area nobody holds either. */
+static int claim_dying(struct domain *d, const struct storage_entry *e,
+		       struct volume **ret_held)
+{
+	struct volume *v = volume_here(d, &e->ref);
+	int r;
+
+	*ret_held = NULL;
+	if (!v || !e->has_lease || e->records & BIT(RECORD_NEW))
+		return 0;
+	r = hold_get(d, v, LEASE_EXCLUSIVE, 0);
+	if (r == 0)
+		*ret_held = v;
+	return r == -EUCLEAN ? 0 : r;
+}
+
+/* With the domain lease again: is it still ours to finish? Another collector
+ * may have been here, and the name may be somebody else's by now. */
 static int delete_rest(struct domain *d, const struct ref *ref)
 {
-	int r = storage_lease_drop(d->storage, ref) ?: fault_point("gc.lease");
+	struct storage_entry e;
+	int r = look_again(d, ref, &e);
 
+	if (r == -ENOENT || (r == 0 && !(e.records & BIT(RECORD_DYING))))
+		return 0;
+	if (r == 0)
+		r = storage_lease_drop(d->storage, ref) ?:
+							  fault_point("gc.lease");
 	return r < 0 ? r : storage_record_drop(d->storage, ref, RECORD_DYING);
 }
 
@@ -155,14 +197,10 @@ static int bury_volume(struct domain *d, const struct storage_entry *e,
 		       struct lockset *locks)
 {
 	bool removed = e->records & BIT(RECORD_REMOVED);
-	struct volume *v = volume_here(d, &e->ref);
 	const struct ref *ref = &e->ref;
-	int r = 0;
+	struct volume *held = NULL;
+	int r = claim_dying(d, e, &held);
 
-	/* A create that never was has nobody who could hold its lease, and
-	 * maybe no lease area. */
-	if (v && removed)
-		r = hold_get(d, v, LEASE_EXCLUSIVE, 0);
 	if (r < 0)
 		return r;
 	if (!(e->records & BIT(RECORD_DYING)))
@@ -175,11 +213,12 @@ static int bury_volume(struct domain *d, const struct storage_entry *e,
 	lockset_release(locks);
 	if (r == 0)
 		r = fault_point("gc.record") ?: delete_bytes(d, ref);
-	if (v && removed)
-		hold_put(d, v);
-	if (r < 0)
-		return r;
-	r = lockset_take_image(locks, d, &ref->image, now_ms() + GC_TAKE_MS);
+	if (r == 0)
+		r = lockset_take_image(locks, d, &ref->image,
+				       now_ms() + GC_TAKE_MS);
+	/* Given back before its area goes, with the domain lease in hand. */
+	if (held)
+		hold_put(d, held);
 	return r < 0 ? r : delete_rest(d, ref);
 }
 
@@ -237,17 +276,20 @@ static int undo_image(struct domain *d, const struct storage_entry *e)
 		       storage_record_drop(d->storage, &e->ref, RECORD_UNDO);
 }
 
-/* Is its time in the trash over, by our own clock? */
+/* Is its time in the trash over, by our own clock? What we do not know as
+ * trashed was trashed elsewhere, a moment ago. */
 static bool is_due(struct domain *d, const struct ref *ref)
 {
 	struct image *img;
-	bool due = true;
+	bool due = false;
 
+	if (ref->dir != RECORD_REMOVED)
+		return true;
 	pthread_rwlock_rdlock(&d->tree);
 	img = model_image(d, &ref->image);
-	if (img && img->ref.dir == RECORD_REMOVED && img->retention &&
-	    !img->purge)
-		due = now_ms() >= img->first_seen + img->retention * 1000;
+	if (img && img->ref.dir == RECORD_REMOVED)
+		due = !img->retention || img->purge ||
+		      now_ms() >= img->first_seen + img->retention * 1000;
 	pthread_rwlock_unlock(&d->tree);
 	return due;
 }
@@ -341,6 +383,18 @@ static bool image_is_damaged(struct domain *d, const struct ref *ref)
 	return damaged;
 }
 
+static bool knows_image(struct domain *d, const struct ref *ref)
+{
+	struct image *img;
+	bool known;
+
+	pthread_rwlock_rdlock(&d->tree);
+	img = model_image(d, &ref->image);
+	known = img && img->ref.dir == ref->dir;
+	pthread_rwlock_unlock(&d->tree);
+	return known;
+}
+
 int gc_collect(struct domain *d, const struct ref *ref, bool *ret_collected)
 {
 	auto_lockset struct lockset locks = LOCKSET_INIT;
@@ -348,14 +402,15 @@ int gc_collect(struct domain *d, const struct ref *ref, bool *ret_collected)
 	int r;
 
 	*ret_collected = false;
-	if (!ref_is_volume(ref) && !is_due(d, ref))
-		return 0;
 	r = lockset_take_image(&locks, d, &ref->image, now_ms() + GC_TAKE_MS);
 	if (r < 0)
 		return r;
 	r = look_again(d, ref, &e);
 	if (r == -ENOENT || (r == 0 && !gc_is_marked(&e)))
 		return 0;
+	/* Under the lease: before, memory may not know what others did. */
+	if (r == 0 && !ref_is_volume(ref) && !is_due(d, ref))
+		return knows_image(d, ref) ? 0 : load_image(d, &ref->image);
 	if (r == 0 && image_is_damaged(d, ref))
 		r = err_new(-EUCLEAN, "nothing is deleted in a damaged "
 				      "image; see fsck.ovstorfs");

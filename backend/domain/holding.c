@@ -192,6 +192,17 @@ static void give_up(struct domain *d, struct volume *v)
 	use_drop(v);
 }
 
+bool hold_written(struct domain *d, struct volume *v)
+{
+	auto_unlock(guard, &d->uses_lock);
+	struct use *u = v->use;
+
+	if (!u || !u->writers || !u->held || u->busy)
+		return false;
+	u->refs++;
+	return true;
+}
+
 void hold_put(struct domain *d, struct volume *v)
 {
 	auto_unlock(guard, &d->uses_lock);

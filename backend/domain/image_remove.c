@@ -17,8 +17,8 @@
  * Leases. A rename of the directory moves the lease areas, and a lease must be
  * released by the path it was taken by. So the leases of all volumes are
  * taken, which proves that nobody has one open, and released just before the
- * rename, with the domain lease in hand. Who gets one in between finds no
- * record when it reads again after the grant.
+ * rename, with the domain lease in hand. Who gets one in between finds the
+ * marker, or no record, when it reads again after the grant.
  */
 #include <stdlib.h>
 
@@ -28,6 +28,8 @@
 #include "ovstorfs/io.h"
 #include "ovstorfs/lockset.h"
 #include "ovstorfs/txn.h"
+
+#define COLLECTED_WAIT_MS 2000
 
 static struct image *find_live(struct domain *d, const struct uuid *image)
 {
@@ -138,6 +140,7 @@ static void mark_removed(struct domain *d, const struct uuid *image,
 	img->retention = m->retention;
 	img->removed = m->written;
 	img->first_seen = now_ms();
+	img->purge = false;
 	pthread_rwlock_unlock(&d->tree);
 }
 
@@ -148,6 +151,35 @@ static void image_meta(struct domain *d, const struct uuid *image,
 	pthread_rwlock_rdlock(&d->tree);
 	image_to_meta(model_image(d, image), ret_meta);
 	pthread_rwlock_unlock(&d->tree);
+}
+
+/* What the collector is at work on has its lease by the path of now. */
+static bool is_being_collected(struct domain *d, const struct uuid *image)
+{
+	struct image *img;
+	struct volume *v;
+	bool busy = false;
+
+	pthread_rwlock_rdlock(&d->tree);
+	pthread_mutex_lock(&d->uses_lock);
+	img = model_image(d, image);
+	if (img)
+		LIST_FOREACH(v, &img->all, in_image)
+	busy |= !v->visible && v->use;
+	pthread_mutex_unlock(&d->uses_lock);
+	pthread_rwlock_unlock(&d->tree);
+	return busy;
+}
+
+static int wait_collected(struct domain *d, const struct uuid *image)
+{
+	uint64_t until = now_ms() + COLLECTED_WAIT_MS;
+
+	while (is_being_collected(d, image))
+		if (!gc_wait_round(d, image, until))
+			return err_new(-EBUSY, "deleted volumes in it are "
+					       "being collected");
+	return 0;
 }
 
 static int remove_image(struct domain *d, const struct caller *by,
@@ -162,10 +194,14 @@ static int remove_image(struct domain *d, const struct caller *by,
 	size_t n = 0;
 	int r;
 
-	r = lockset_take_image(&locks, d, image, by->deadline);
+	r = wait_collected(d, image) ?:
+		    lockset_take_image(&locks, d, image, by->deadline);
 	if (r < 0)
 		return r;
 	r = check_remove(d, image, must_be_empty);
+	if (r == 0 && is_being_collected(d, image))
+		r = err_new(-EBUSY, "deleted volumes in it are being "
+				    "collected");
 	if (r < 0)
 		return r;
 	ids = volume_ids(d, image, &n);
@@ -181,7 +217,10 @@ static int remove_image(struct domain *d, const struct caller *by,
 		    txn_write(txn, &ref, RECORD_REMOVING, &m);
 	if (r < 0)
 		return r;
-	r = fault_point("image_remove.marker") ?:
+	r = fault_point("image_remove.marker") ?: prove_unused(d, ids, n);
+	if (r < 0)
+		return r;
+	r = fault_point("image_remove.proof") ?:
 		    storage_record_move(d->storage, &ref, RECORD_LIVE, RECORD_REMOVED) ?:
 		    fault_point("image_remove.commit");
 	if (r < 0)
@@ -232,6 +271,7 @@ static void mark_live(struct domain *d, const struct uuid *image)
 	img->ref.dir = RECORD_LIVE;
 	img->retention = 0;
 	img->first_seen = 0;
+	img->purge = false;
 	pthread_rwlock_unlock(&d->tree);
 }
 
@@ -266,27 +306,35 @@ int image_restore(struct domain *d, const struct caller *by,
 	return txn_commit(&txn);
 }
 
+/* Returns whether it is in the trash still. */
+static bool set_purge(struct domain *d, const struct uuid *image, bool purge)
+{
+	struct image *img;
+	bool there;
+
+	pthread_rwlock_wrlock(&d->tree);
+	img = model_image(d, image);
+	there = img && img->ref.dir == RECORD_REMOVED;
+	if (there)
+		img->purge = purge;
+	there = img && img->ref.dir != RECORD_LIVE;
+	pthread_rwlock_unlock(&d->tree);
+	return there;
+}
+
 int image_purge(struct domain *d, const struct caller *by,
 		const struct uuid *image)
 {
-	struct image *img;
 	uint64_t cleaned, left;
-	bool gone;
 	int r = check_restore(d, image);
 
 	(void)by;
 	if (r < 0)
 		return r;
-	pthread_rwlock_wrlock(&d->tree);
-	img = model_image(d, image);
-	if (img)
-		img->purge = true;
-	pthread_rwlock_unlock(&d->tree);
+	set_purge(d, image, true);
 	r = gc_run(d, &cleaned, &left);
-	if (r < 0)
-		return r;
-	pthread_rwlock_rdlock(&d->tree);
-	gone = !model_image(d, image);
-	pthread_rwlock_unlock(&d->tree);
-	return gone ? 0 : err_new(-EBUSY, "a volume in it is in use");
+	/* A wish that was not granted does not wait for its chance. */
+	if (set_purge(d, image, false) && r == 0)
+		r = err_new(-EBUSY, "a volume in it is in use");
+	return r;
 }

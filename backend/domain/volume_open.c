@@ -22,6 +22,7 @@
 
 #define OPEN_WAIT_MS 1000 /* for a lease that changes hands */
 #define TELL_MS 1000
+#define AGAIN_MS 2000
 
 static int check(const struct volume *v, const struct caller *by, bool write)
 {
@@ -93,19 +94,63 @@ static int find(struct domain *d, const struct caller *by,
 	return r;
 }
 
-/* What the storage says now, under the lease. */
-static int reread(struct domain *d, const struct caller *by,
-		  struct volume_open *o)
+/* Does a record of the volume, or of its image, exist in this state? */
+static bool has_record(struct domain *d, const struct ref *ref,
+		       enum record state)
 {
-	auto_meta struct meta m = { 0 };
 	auto_free char *text = NULL;
 	size_t len;
-	int r;
 
-	r = storage_record_read(d->storage, &o->ref, RECORD_REMOVED, &text,
-				&len);
-	if (r == 0)
+	return storage_record_read(d->storage, ref, state, &text, &len) !=
+	       -ENOENT;
+}
+
+/* Bytes that the collector will cut back to what they were before a change
+ * that never happened. */
+static bool is_to_be_undone(struct domain *d, const struct ref *ref)
+{
+	static const enum record states[] = { RECORD_SET, RECORD_UNDO };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(states); i++) {
+		auto_meta struct meta m = { 0 };
+
+		if (load_meta(d->storage, ref, states[i], META_VOLUME, &m) ==
+			    0 &&
+		    (m.op == OP_SNAPSHOT || m.op == OP_RESIZE))
+			return true;
+	}
+	return false;
+}
+
+/* Markers that are in the way. With *ret_again the collector can help. */
+static int check_markers(struct domain *d, const struct volume_open *o,
+			 bool *ret_again)
+{
+	struct ref image = { .image = o->ref.image, .dir = o->ref.dir };
+
+	if (has_record(d, &o->ref, RECORD_REMOVED) ||
+	    has_record(d, &o->ref, RECORD_DYING))
 		return err_new(-ENOENT, "it was removed meanwhile");
+	*ret_again = true;
+	if (o->ref.dir == RECORD_LIVE && has_record(d, &image, RECORD_REMOVING))
+		return err_new(-EBUSY, "its image is being removed");
+	if (o->write && is_to_be_undone(d, &o->ref))
+		return err_new(-EBUSY, "an interrupted change of it has to be "
+				       "undone first");
+	*ret_again = false;
+	return 0;
+}
+
+/* What the storage says now, under the lease. */
+static int reread(struct domain *d, const struct caller *by,
+		  struct volume_open *o, bool *ret_again)
+{
+	auto_meta struct meta m = { 0 };
+	int r = check_markers(d, o, ret_again);
+
+	if (r < 0)
+		return r;
 	r = load_meta(d->storage, &o->ref, RECORD_LIVE, META_VOLUME, &m);
 	if (r == -ENOENT)
 		return err_new(-ENOENT, "it was removed meanwhile");
@@ -120,6 +165,13 @@ static int reread(struct domain *d, const struct caller *by,
 	o->writable = !d->options.read_only && !o->volume->children &&
 		      o->volume->image->ref.dir == RECORD_LIVE;
 	pthread_rwlock_unlock(&d->tree);
+	/* A child that another host has made of it meanwhile stands in the
+	 * child's record, not in its own. */
+	if (r == 0 && o->write && !d->options.alone &&
+	    changes_have_moved(d->changes)) {
+		*ret_again = true;
+		r = err_new(-EBUSY, "another host has changed something");
+	}
 	return r;
 }
 
@@ -146,7 +198,7 @@ static int open_file(struct domain *d, struct volume_open *o)
 	int fd = -1, r;
 
 	pthread_mutex_lock(&d->uses_lock);
-	if (u->fd >= 0) {
+	if (u->fd >= 0 && (u->writable || !o->write)) {
 		add_handle(d, o);
 		pthread_mutex_unlock(&d->uses_lock);
 		return 0;
@@ -157,14 +209,22 @@ static int open_file(struct domain *d, struct volume_open *o)
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&d->uses_lock);
-	u->fd = fd;
+	/* A reader had it from a time when it could not be written: the same
+	 * number is now open for both. */
+	if (u->fd >= 0) {
+		dup3(fd, u->fd, O_CLOEXEC);
+		close(fd);
+	} else {
+		u->fd = fd;
+	}
+	u->writable = o->writable;
 	add_handle(d, o);
 	pthread_mutex_unlock(&d->uses_lock);
 	return 0;
 }
 
 static int take_lease(struct domain *d, const struct caller *by,
-		      struct volume_open *o)
+		      struct volume_open *o, bool *ret_again)
 {
 	uint64_t wait = now_ms() + OPEN_WAIT_MS;
 	struct lease_member m;
@@ -175,20 +235,20 @@ static int take_lease(struct domain *d, const struct caller *by,
 		wait = by->deadline;
 
 	if (o->cover)
-		return reread(d, by, o);
+		return reread(d, by, o, ret_again);
 	r = hold_get(d, o->volume, o->write ? LEASE_EXCLUSIVE : LEASE_SHARED,
 		     wait < by->deadline ? wait : by->deadline);
 	if (r < 0)
 		return r;
-	r = reread(d, by, o);
+	r = reread(d, by, o, ret_again);
 	if (r < 0)
 		hold_put(d, o->volume);
 	return r;
 }
 
-int volume_open(struct domain *d, const struct caller *by,
-		const struct uuid *image, const struct uuid *volume, bool write,
-		struct volume_open **ret_open)
+static int open_once(struct domain *d, const struct caller *by,
+		     const struct uuid *image, const struct uuid *volume,
+		     bool write, bool *ret_again, struct volume_open **ret_open)
 {
 	auto_lockset struct lockset locks = LOCKSET_INIT;
 	auto_free struct volume_open *o = xcalloc(1, sizeof(*o));
@@ -207,7 +267,7 @@ int volume_open(struct domain *d, const struct caller *by,
 	if (r < 0)
 		return r;
 	v = o->volume;
-	r = take_lease(d, by, o);
+	r = take_lease(d, by, o, ret_again);
 	if (r == 0) {
 		r = open_file(d, o);
 		if (r < 0)
@@ -221,6 +281,35 @@ int volume_open(struct domain *d, const struct caller *by,
 	}
 	*ret_open = steal(o);
 	return 0;
+}
+
+/* What the collector undoes, and what another host has changed, is in the way
+ * for a moment only: have it done, read it, and try again. */
+static bool make_way(struct domain *d, const struct caller *by,
+		     const struct uuid *image)
+{
+	uint64_t until = now_ms() + AGAIN_MS;
+
+	if (turn_enter(d, until < by->deadline ? until : by->deadline) < 0)
+		return false;
+	turn_leave(d);
+	return gc_wait_round(d, image, until);
+}
+
+int volume_open(struct domain *d, const struct caller *by,
+		const struct uuid *image, const struct uuid *volume, bool write,
+		struct volume_open **ret_open)
+{
+	auto_free char *why = NULL;
+	bool again = false;
+	int r = open_once(d, by, image, volume, write, &again, ret_open);
+
+	if (r == 0 || !again)
+		return r;
+	why = xstrdup(err_text(r));
+	if (!make_way(d, by, image))
+		return err_new(r, "%s", why);
+	return open_once(d, by, image, volume, write, &again, ret_open);
 }
 
 int volume_may_write(struct domain *d, const struct volume_open *o)

@@ -96,13 +96,14 @@ static int resize_open(struct resize *z, bool *ret_done)
 	r = check(z);
 	if (r < 0)
 		return r;
-	*ret_done = z->open;
-	if (!z->open)
+	*ret_done = z->open && hold_written(z->d, z->volume);
+	if (!*ret_done)
 		return 0;
 	r = fault_point("volume_resize.open") ?:
 		    storage_data_resize(z->d->storage, &z->ref, z->size);
 	if (r == 0)
 		take_bytes(z);
+	hold_put(z->d, z->volume);
 	return r;
 }
 

@@ -80,4 +80,8 @@ int changes_leave(struct changes *c, uint64_t number,
 
 uint64_t changes_number(struct changes *c);
 
+/* Has another host begun or made a change since we last looked? Reads the
+ * heads; what cannot be read counts as moved. */
+bool changes_have_moved(struct changes *c);
+
 #endif

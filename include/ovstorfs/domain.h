@@ -28,6 +28,7 @@ struct caller {
 struct domain_options {
 	const char *source;
 	bool read_only;
+	bool alone;	/* no other host can change the domain */
 	int lease_sock; /* to the lease holder; taken */
 	int claim_fd;	/* every child that writes keeps it open; -1: none */
 	uint64_t gc_period;	  /* seconds; 0: only when woken */

@@ -27,6 +27,7 @@ struct use {
 	unsigned int readers, writers, flushed;
 	bool lingering; /* closed, but somebody may still write */
 	bool dirty;	/* was open for writing since the lease came */
+	bool writable;	/* fd is for reading and writing */
 	bool gave_up;	/* the domain is being closed: tried once */
 	int fd;
 	struct ref ref;
@@ -201,6 +202,9 @@ void hold_pin(struct domain *d, struct volume *v);
 int hold_get(struct domain *d, struct volume *v, enum lease_mode mode,
 	     uint64_t deadline);
 void hold_put(struct domain *d, struct volume *v);
+/* Count the lease of a volume that is open for writing here; false: it is not
+ * (any more). */
+bool hold_written(struct domain *d, struct volume *v);
 /* What keeps anyone from deleting or changing v here: 0, or -EBUSY. Waits up
  * to a second for handles that are about to go. writers_only: readers do not
  * matter. */
@@ -223,6 +227,9 @@ int gc_open(struct domain *d);
 void gc_close(struct domain *d);
 /* Work is waiting: in one image, or anywhere (NULL). */
 void gc_wake(struct domain *d, const struct uuid *image);
+/* Have it look at an image, until the end of the next round; false: there was
+ * none until then. */
+bool gc_wait_round(struct domain *d, const struct uuid *image, uint64_t until);
 /* Wait until the collector has no marker of this UUID any more. */
 void gc_wait_gone(struct domain *d, const struct uuid *id, uint64_t ms);
 

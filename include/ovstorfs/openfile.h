@@ -57,8 +57,8 @@ static inline void openfile_putp(struct openfile **f)
 
 /* Open a volume for a request and fill fi: passthrough where it is to be had,
  * direct I/O else; one way for all who have the node open. */
-int openfile_volume(struct server *s, struct fuse_req *req,
-		    const struct caller *by, const struct node *n, bool write,
+int openfile_volume(struct server *s, const struct caller *by,
+		    const struct node *n, bool write,
 		    struct fuse_file_info *fi);
 
 #endif
