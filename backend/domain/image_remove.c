@@ -171,15 +171,21 @@ static bool is_being_collected(struct domain *d, const struct uuid *image)
 	return busy;
 }
 
-static int wait_collected(struct domain *d, const struct uuid *image)
+static int take_locks(struct lockset *locks, struct domain *d,
+		      const struct caller *by, const struct uuid *image)
 {
 	uint64_t until = now_ms() + COLLECTED_WAIT_MS;
+	int r;
 
-	while (is_being_collected(d, image))
+	for (;;) {
+		r = lockset_take_image(locks, d, image, by->deadline);
+		if (r < 0 || !is_being_collected(d, image))
+			return r;
+		lockset_release(locks);
 		if (!gc_wait_round(d, image, until))
 			return err_new(-EBUSY, "deleted volumes in it are "
 					       "being collected");
-	return 0;
+	}
 }
 
 static int remove_image(struct domain *d, const struct caller *by,
@@ -194,14 +200,10 @@ static int remove_image(struct domain *d, const struct caller *by,
 	size_t n = 0;
 	int r;
 
-	r = wait_collected(d, image) ?:
-		    lockset_take_image(&locks, d, image, by->deadline);
+	r = take_locks(&locks, d, by, image);
 	if (r < 0)
 		return r;
 	r = check_remove(d, image, must_be_empty);
-	if (r == 0 && is_being_collected(d, image))
-		r = err_new(-EBUSY, "deleted volumes in it are being "
-				    "collected");
 	if (r < 0)
 		return r;
 	ids = volume_ids(d, image, &n);
@@ -317,7 +319,6 @@ static bool set_purge(struct domain *d, const struct uuid *image, bool purge)
 	there = img && img->ref.dir == RECORD_REMOVED;
 	if (there)
 		img->purge = purge;
-	there = img && img->ref.dir != RECORD_LIVE;
 	pthread_rwlock_unlock(&d->tree);
 	return there;
 }

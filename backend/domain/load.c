@@ -80,13 +80,22 @@ static void read_capacity(struct domain *d, struct loaded *l)
 		(void)qcow2_parse_size(header, sizeof(header), &l->capacity);
 }
 
-static void read_volume(struct domain *d, struct loaded *l)
+/* What is damaged stays so; what cannot be read now may be read next time, so
+ * a mount at work keeps what it knows. */
+static int passing(struct domain *d, int r)
+{
+	bool lasts = r == -EUCLEAN || r == -ENOENT || r == -EPROTONOSUPPORT;
+
+	return r < 0 && !lasts && d->live ? r : 0;
+}
+
+static int read_volume(struct domain *d, struct loaded *l)
 {
 	unsigned int records = l->entry.records;
 	int r;
 
 	if (!(records & 1u << RECORD_LIVE) || is_gone(records))
-		return;
+		return 0;
 	r = load_meta(d->storage, &l->entry.ref, RECORD_LIVE, META_VOLUME,
 		      &l->meta);
 	l->has_meta = r == 0;
@@ -99,9 +108,10 @@ static void read_volume(struct domain *d, struct loaded *l)
 		note(l, err_new(-EUCLEAN, "its bytes are missing"));
 	else
 		read_capacity(d, l);
+	return passing(d, r);
 }
 
-static void read_image(struct domain *d, struct loaded *l)
+static int read_image(struct domain *d, struct loaded *l)
 {
 	int r = load_meta(d->storage, &l->entry.ref, RECORD_LIVE, META_IMAGE,
 			  &l->meta);
@@ -121,6 +131,7 @@ static void read_image(struct domain *d, struct loaded *l)
 	if (r < 0 && (l->entry.ref.dir == RECORD_LIVE ||
 		      l->entry.ref.dir == RECORD_REMOVED))
 		note(l, r);
+	return passing(d, r);
 }
 
 static struct loaded *reading_add(struct reading *g,
@@ -306,11 +317,8 @@ static int visit(void *arg, const struct storage_entry *e)
 	if (!ref_is_volume(&e->ref))
 		take_over(g);
 	l = reading_add(g, e);
-	if (ref_is_volume(&e->ref))
-		read_volume(g->d, l);
-	else
-		read_image(g->d, l);
-	return 0;
+	return ref_is_volume(&e->ref) ? read_volume(g->d, l) :
+					read_image(g->d, l);
 }
 
 static void set_unseen(struct domain *d, const struct uuid *only)
