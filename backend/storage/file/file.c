@@ -347,7 +347,8 @@ static int parent_open(struct storage_file *f, const char *path)
 	return open_dir_beneath(f->root, dir);
 }
 
-static int unlink_name(struct storage_file *f, const char *path)
+/* Missing is success. */
+static int unlink_name(struct storage_file *f, const char *path, bool durably)
 {
 	auto_close int dir = parent_open(f, path);
 
@@ -357,20 +358,7 @@ static int unlink_name(struct storage_file *f, const char *path)
 		return dir;
 	if (unlinkat(dir, leaf_of(path), 0) < 0 && errno != ENOENT)
 		return sys(-1, "unlink", path);
-	return 0;
-}
-
-static int unlink_durably(struct storage_file *f, const char *path)
-{
-	auto_close int dir = parent_open(f, path);
-
-	if (dir == -ENOENT)
-		return 0;
-	if (dir < 0)
-		return dir;
-	if (unlinkat(dir, leaf_of(path), 0) < 0 && errno != ENOENT)
-		return sys(-1, "unlink", path);
-	return fsync_fd(dir, path);
+	return durably ? fsync_fd(dir, path) : 0;
 }
 
 static int file_record_read(struct storage *s, const struct ref *ref,
@@ -414,7 +402,7 @@ static int file_record_write(struct storage *s, const struct ref *ref,
 	}
 	layout_path(ref, PART_RECORD, state, path);
 	/* A new file each time: what lies there may be a link or a FIFO. */
-	r = unlink_name(f, path);
+	r = unlink_name(f, path, false);
 	if (r < 0)
 		return r;
 	fd = open_file_beneath(f->root, path, O_WRONLY | O_CREAT | O_EXCL,
@@ -511,7 +499,7 @@ static int file_record_drop(struct storage *s, const struct ref *ref,
 	if (state == RECORD_DYING && !ref_is_volume(ref))
 		return drop_image(file_of(s), ref);
 	layout_path(ref, PART_RECORD, state, path);
-	return unlink_durably(file_of(s), path);
+	return unlink_name(file_of(s), path, true);
 }
 
 /* ---- leases ---- */
@@ -551,7 +539,7 @@ static int file_lease_drop(struct storage *s, const struct ref *vol)
 	char path[NAME_ROOM];
 
 	layout_path(vol, PART_LEASE, RECORD_LIVE, path);
-	return unlink_durably(file_of(s), path);
+	return unlink_name(file_of(s), path, true);
 }
 
 /* ---- bytes ---- */
@@ -649,7 +637,7 @@ static int file_data_drop(struct storage *s, const struct ref *vol)
 	char path[NAME_ROOM];
 
 	layout_path(vol, PART_DATA, RECORD_LIVE, path);
-	return unlink_durably(file_of(s), path);
+	return unlink_name(file_of(s), path, true);
 }
 
 static int file_sync_image(struct storage *s, const struct ref *image)
